@@ -1,0 +1,24 @@
+"""What an app lends to its portable classes and providers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pilotis.clock import SYSTEM_CLOCK, Clock
+from pilotis.runtime import Runtime
+from pilotis.telemetry import Telemetry
+
+Role = Literal["all", "emit", "work"]
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """The surroundings of a module: the service's name, its role, its clock and its background loop."""
+
+    name: str = "pilotis"
+    role: Role = "all"
+    clock: Clock = SYSTEM_CLOCK
+    runtime: Runtime = msgspec.field(default_factory=Runtime)
+    telemetry: Telemetry | None = None
+    blocking_in_loop: Literal["error", "thread"] = "error"

@@ -1,0 +1,216 @@
+"""The app's background event loop: renewals, refreshes, timers and workers live there.
+
+It runs on one daemon thread, started when first needed. User code never blocks it: plain functions run on
+threads of their own, async ones on their home loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar, cast
+
+from pilotis.bridge import Latch, blocked_loops, on_loop, reset_after_fork, run_blocking, running_loop
+
+logger = logging.getLogger("pilotis.runtime")
+
+R = TypeVar("R")
+Loop = asyncio.AbstractEventLoop
+
+STOP_SECONDS = 5.0
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling `function` makes a coroutine: partials and callable objects are looked through."""
+    while isinstance(function, functools.partial):
+        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+class Job(Generic[R]):
+    """Work under way on the runtime's loop. `ended` is set when it is over, however it ended."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ended = Latch()
+        self._task: asyncio.Task[R] | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Ask the job to end. May be called from any thread, and again."""
+        self._cancelled = True
+        task = self._task
+        if task is not None:
+            try:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # the loop is closed, and the job over
+                self.ended.set()
+
+    def start(self, loop: Loop, coroutine: Coroutine[Any, Any, R]) -> None:
+        """Begin. Runs on the loop's thread."""
+        self._task = loop.create_task(coroutine, name=self.name)
+        self._task.add_done_callback(self._end)
+        if self._cancelled:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[R]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background job %s failed", self.name, exc_info=error)
+        self.ended.set()
+
+
+class Runtime:
+    """A background event loop, and the way to the user's own loop. All methods may be called from any thread."""
+
+    def __init__(self, name: str = "pilotis") -> None:
+        self._name = name
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: Loop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self.home: Loop | None = None
+        """The loop that entered `async with app`, or runs the worker."""
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the background thread runs."""
+        return self._loop is not None
+
+    @property
+    def loop(self) -> Loop:
+        """The background loop, started if need be."""
+        if self._loop is None:
+            with self._lock:
+                if self._loop is None:
+                    self._start()
+        assert self._loop is not None
+        return self._loop
+
+    async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine on the background loop, from either colour; cancelled with the caller."""
+        return await on_loop(self.loop, coroutine)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Job[Any]:
+        """Begin a coroutine on the background loop and go on. Its error is logged. It sees an empty context."""
+        job: Job[Any] = Job(name)
+        self.loop.call_soon_threadsafe(job.start, self.loop, coroutine, context=contextvars.Context())
+        return job
+
+    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a user's function from either colour.
+
+        A plain one runs here in blocking use, on a thread under a loop. An async one runs on its home loop:
+        the caller's, else the one that entered the app, else the background loop.
+        """
+        if is_async(function):
+            return await self._at_home(function(*args, **kwargs))
+        result = await run_blocking(function, *args, **kwargs)
+        return await self._at_home(_await(result)) if inspect.isawaitable(result) else result
+
+    def stop(self) -> None:
+        """Cancel what is under way, wait up to 5 s for it, and end the thread. Idempotent."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None or self._pid != os.getpid():
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(STOP_SECONDS)
+
+    async def _at_home(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        loop = running_loop()
+        if loop is not None and loop is not self._loop:
+            return await coroutine
+        return await on_loop(self._home_loop(), coroutine)
+
+    def _home_loop(self) -> Loop:
+        home = self.home
+        if home is not None and home.is_running() and home not in blocked_loops:
+            return home
+        return self.loop
+
+    def _start(self) -> None:
+        loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        loop.call_soon(ready.set)
+        self._thread = threading.Thread(target=_serve, args=(loop,), daemon=True, name=f"{self._name}-runtime")
+        self._thread.start()
+        ready.wait()
+        self._loop = loop
+
+
+def _serve(loop: Loop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        _end_tasks(loop)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _end_tasks(loop: Loop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_SECONDS))
+
+
+async def _await(awaitable: Awaitable[R]) -> R:
+    return await awaitable
+
+
+T = TypeVar("T")
+
+
+def lodge(provider: T, runtime: Runtime) -> T:
+    """Have every verb of an asyncio-only provider run on the background loop, whoever calls."""
+    return cast("T", _Lodger(provider, runtime))
+
+
+class _Lodger:
+    """A stand-in whose verbs cross over to the loop on which the provider lives."""
+
+    def __init__(self, provider: object, runtime: Runtime) -> None:
+        self._provider = provider
+        self._runtime = runtime
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._provider, name)
+        if inspect.iscoroutinefunction(member):
+            return functools.partial(self._cross, member)
+        if inspect.isasyncgenfunction(member):
+            return functools.partial(self._cross_each, member)
+        return member
+
+    async def _cross(self, verb: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
+        return await self._runtime.run(verb(*args, **kwargs))
+
+    async def _cross_each(self, verb: Callable[..., AsyncIterator[Any]], *args: Any, **kwargs: Any) -> Any:
+        source = verb(*args, **kwargs)
+        try:
+            while True:
+                try:
+                    yield await self._runtime.run(_next(source))
+                except StopAsyncIteration:
+                    return
+        finally:
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                await self._runtime.run(_await(close()))
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)

@@ -1,0 +1,25 @@
+"""What surrounds a piece of user code and is seen by several modules: where events go, which locks are held.
+
+The variables are set in plain `__enter__` and `__aenter__` and restored by value, never on a helper thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+
+class Stage(Protocol):
+    """Where events wait instead of being sent: a group, a transaction, a workflow run."""
+
+    async def stage(self, bus: Any, messages: Sequence[Any]) -> None:
+        """Keep the messages of an event bus until the surrounding block has ended."""
+        ...
+
+
+stage: ContextVar[Stage | None] = ContextVar("pilotis_stage", default=None)
+"""The innermost stage around the running code, or None: then events are sent at once."""
+
+held_locks: ContextVar[frozenset[str]] = ContextVar("pilotis_held_locks", default=frozenset())
+"""The keys that `locking.hold` holds around the running code."""

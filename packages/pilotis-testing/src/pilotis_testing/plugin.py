@@ -1,0 +1,38 @@
+"""The pytest plugin: runs `async def` tests, in both colours where they ask for `colour`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+
+import pytest
+
+from pilotis_testing.clock import ManualClock
+from pilotis_testing.colours import Colour
+
+
+@pytest.fixture(params=list(Colour), ids=lambda colour: colour.value)
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Both colours, one after the other."""
+    return request.param
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that moves when told to."""
+    return ManualClock()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test: in the colour of its `colour` fixture, else under asyncio."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    colour = pyfuncitem.funcargs.get("colour")
+    if isinstance(colour, Colour):
+        colour.run(pyfuncitem.obj(**arguments))
+    else:
+        asyncio.run(pyfuncitem.obj(**arguments))
+    return True
