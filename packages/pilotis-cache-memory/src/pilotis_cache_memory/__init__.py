@@ -1,0 +1,1 @@
+"""The bounded in-process cache provider of Pilotis."""

@@ -1,0 +1,1 @@
+"""The portable classes, provider interfaces, discovery and settings of Pilotis."""

@@ -1,0 +1,1 @@
+"""The in-process event provider of Pilotis."""

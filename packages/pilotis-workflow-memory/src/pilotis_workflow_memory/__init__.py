@@ -1,0 +1,1 @@
+"""The in-memory workflow provider of Pilotis."""
