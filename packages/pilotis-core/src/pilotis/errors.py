@@ -21,7 +21,8 @@ PilotisError
     ├── AuthenticationError
     ├── PermissionDeniedError
     ├── InvalidInputError (ValueError)
-    │   └── TypeMismatchError
+    │   ├── TypeMismatchError
+    │   └── TemplateError
     ├── LockNotAcquiredError
     ├── LockLostError
     ├── NotificationFailedError
@@ -205,7 +206,18 @@ class LockLostError(OperationError):
 
 
 class NotificationFailedError(OperationError):
-    """No provider of the channel accepted the notification."""
+    """No provider of the channel accepted the notification. `notification` is what the ledger knows of it."""
+
+    notification: Any = None
+
+
+class TemplateError(InvalidInputError):
+    """A template is broken, or misses a variable: `template` is its file, `line` the line where it is known."""
+
+    def __init__(self, message: str = "", template: str = "", line: int | None = None, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.template = template
+        self.line = line
 
 
 # Workflow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ class OpenTelemetry:
         )
 
     @contextmanager
-    def operation(self, module: str, verb: str, provider: str) -> Iterator[None]:
+    def operation(self, module: str, verb: str, provider: str) -> Generator[None, None, None]:
         facts = {"pilotis.module": module, "pilotis.operation": verb, "pilotis.provider": provider}
         outcome = "error"
         with self._tracer.start_as_current_span(f"pilotis.{module}.{verb}", attributes=facts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar, cast
@@ -111,7 +112,7 @@ class _Voiced:
 
 def _pass(member: Callable[..., Any], colour: Colour, /, *args: Any, **kwargs: Any) -> Any:
     result = member(*args, **kwargs)
-    return _awaited(result, colour) if isinstance(result, Coroutine) else _dress(result, colour)
+    return _awaited(result, colour) if inspect.iscoroutine(result) else _dress(result, colour)
 
 
 async def _awaited(result: Awaitable[Any], colour: Colour) -> Any:
@@ -126,8 +127,6 @@ def _blocking(member: Callable[..., Any], colour: Colour, /, *args: Any, **kwarg
 
 
 def _iterates(member: Callable[..., Any]) -> bool:
-    import inspect
-
     return inspect.isasyncgenfunction(inspect.unwrap(member))
 
 
@@ -147,9 +146,7 @@ def _dress(result: Any, colour: Colour) -> Any:
 
 
 def _has_twins(result: Any) -> bool:
-    module = type(result).__module__
-    return module.startswith("pilotis.modules") and any(
-        name.startswith("a") and hasattr(result, name[1:]) and len(name) > 1
-        for name in vars(type(result))
-        if not name.startswith("_")
+    kind: type[Any] = type(result)
+    return kind.__module__.startswith("pilotis.modules") and any(
+        name.startswith("a") and len(name) > 1 and hasattr(result, name[1:]) for name in vars(kind)
     )

@@ -13,7 +13,7 @@ import functools
 import logging
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from pilotis.bridge.mode import blocked_loops, running_loop
 from pilotis.bridge.threads import THREADS
@@ -33,11 +33,12 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     `blocking_in_loop` is "thread" has it run on a helper thread instead, for notebooks.
     """
     name = _blocking_name(verb)
+    begin: Callable[..., Coroutine[Any, Any, Any]] = verb
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if running_loop() is not None:
             return _called_in_loop(self, verb, name, args, kwargs)
-        coroutine = verb(self, *args, **kwargs)  # pyright: ignore[reportCallIssue]
+        coroutine = begin(self, *args, **kwargs)
         try:
             yielded = coroutine.send(None)
         except StopIteration as stop:
@@ -53,11 +54,12 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 def blocking_iterator(verb: Callable[P, AsyncIterator[T]]) -> Callable[P, Iterator[T]]:
     """Make the blocking twin of a method that is an asynchronous generator."""
     name = _blocking_name(verb)
+    begin: Callable[..., AsyncIterator[Any]] = verb
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if running_loop() is not None:
             refuse(name, f"async for ... in x.{verb.__name__}(...)")
-        return _iterate(verb(self, *args, **kwargs), name)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return _iterate(begin(self, *args, **kwargs), name)
 
     return _dress(call, verb, name)
 
@@ -104,8 +106,8 @@ def _called_in_loop(owner: Any, verb: Callable[..., Coroutine[Any, Any, R]], nam
     if getattr(owner, "blocking_in_loop", "error") != "thread":
         refuse(f"{name}()", "async with" if name == "__enter__" else f"await x.{verb.__name__}(...)")
     answer: concurrent.futures.Future[R] = concurrent.futures.Future()
-    call: Callable[[], R] = functools.partial(drive, verb(owner, *args, **kwargs), name)
-    THREADS.submit(functools.partial(contextvars.copy_context().run, _fill, answer, call))
+    context = contextvars.copy_context()
+    THREADS.submit(lambda: context.run(_fill, answer, lambda: drive(verb(owner, *args, **kwargs), name)))
     return _wait_in_loop(answer)
 
 
@@ -174,7 +176,7 @@ def _close_source(source: AsyncIterator[Any]) -> None:
     """Run the clean-up of an abandoned source: here, or on a thread where a loop runs here."""
     if not isinstance(source, AsyncGenerator):
         return
-    closing: Coroutine[Any, Any, None] = _aclose(source)
+    closing = _aclose(cast("AsyncGenerator[Any, Any]", source))
     if running_loop() is None:
         drive(closing, "close")
     else:  # the garbage collector came by on a loop's thread

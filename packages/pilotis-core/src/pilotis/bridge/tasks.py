@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from pilotis.bridge.latch import Latch
@@ -63,7 +63,7 @@ async def _one_by_one(coroutines: tuple[Coroutine[Any, Any, R], ...]) -> list[R]
             coroutine.close()
 
 
-async def _all_ended(tasks: list[asyncio.Future[R]]) -> None:
+async def _all_ended(tasks: Sequence[asyncio.Future[R]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
     for task in tasks:

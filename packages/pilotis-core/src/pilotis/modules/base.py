@@ -41,8 +41,11 @@ class Portable(Generic[ProviderT]):
         self._guards = _Guards(self)
         self._state = _State.NEW
         self._openings = Flights()
+        self.owner: object = None
+        """The app, kept alive for as long as one of its modules is in use."""
         self.hot = False
-        """Whether a verb may start at once: open, and no telemetry to tell."""
+        """Whether a verb may start at once: open, no stand-in, no telemetry to tell."""
+        self.stand_in: Portable[Any] | None = None
 
     @property
     def provider_name(self) -> str:
@@ -62,6 +65,11 @@ class Portable(Generic[ProviderT]):
     @property
     def blocking_in_loop(self) -> str:
         return self.context.blocking_in_loop
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the provider was opened and not closed yet."""
+        return self._state is _State.OPEN
 
     def native(self, kind: type[ClientT]) -> ClientT:
         """Return the native client. Raises `TypeError` if the provider has none of that type."""
@@ -128,7 +136,7 @@ class Portable(Generic[ProviderT]):
             await finish(self._provider.close())
             raise
         self._state = _State.OPEN
-        self.hot = self.context.telemetry is None
+        self._warm()
         await self._started()
 
     async def _close(self, *, opened: bool) -> None:
@@ -144,6 +152,14 @@ class Portable(Generic[ProviderT]):
 
     async def _stopping(self) -> None:
         """What a module does before its provider closes, such as draining."""
+
+    def substitute(self, stand_in: Portable[Any] | None) -> None:
+        """Have another module of the same kind answer every verb, until None takes it back: `app.override`."""
+        self.stand_in = stand_in
+        self._warm()
+
+    def _warm(self) -> None:
+        self.hot = self._state is _State.OPEN and self.stand_in is None and self.context.telemetry is None
 
     # Errors
 
@@ -207,10 +223,12 @@ class _Guards(dict[str, Guard]):
 def operation(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Mark a portable verb: the module is opened before it, and telemetry sees it."""
 
+    begin: Callable[..., Coroutine[Any, Any, Any]] = verb
+
     @functools.wraps(verb)
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if self.hot:
-            return verb(self, *args, **kwargs)  # pyright: ignore[reportCallIssue]
+            return begin(self, *args, **kwargs)
         return _prepared(self, verb, args, kwargs)
 
     return cast("Callable[P, Coroutine[Any, Any, R]]", call)
@@ -219,10 +237,13 @@ def operation(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 def operation_iterator(verb: Callable[P, AsyncGenerator[R, None]]) -> Callable[P, AsyncGenerator[R, None]]:
     """Mark a portable verb that is an asynchronous generator: the module is opened before its first item."""
 
+    begin: Callable[..., AsyncGenerator[Any, None]] = verb
+
     @functools.wraps(verb)
     async def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        await self.aopen()
-        source = verb(self, *args, **kwargs)  # pyright: ignore[reportCallIssue]
+        portable = self.stand_in or self
+        await portable.aopen()
+        source = begin(portable, *args, **kwargs)
         try:
             async for item in source:
                 yield item
@@ -235,6 +256,8 @@ def operation_iterator(verb: Callable[P, AsyncGenerator[R, None]]) -> Callable[P
 async def _prepared(
     portable: Portable[Any], verb: Callable[..., Coroutine[Any, Any, R]], args: Any, kwargs: Any
 ) -> R:
+    if portable.stand_in is not None:
+        return await _prepared(portable.stand_in, verb, args, kwargs)
     await portable.aopen()
     telemetry = portable.context.telemetry
     if telemetry is None:

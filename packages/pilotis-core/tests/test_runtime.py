@@ -1,0 +1,242 @@
+"""The background loop: started when needed, ended cleanly, and never blocked by user code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pilotis.bridge import blocked_loops, drive, pause, run_blocking
+from pilotis.runtime import Runtime, is_async, lodge
+
+
+@pytest.fixture
+def runtime():
+    runtime = Runtime()
+    yield runtime
+    runtime.stop()
+
+
+def test_no_thread_until_it_is_needed(runtime: Runtime) -> None:
+    """A runtime that nobody uses costs nothing; one that was stopped leaves no thread."""
+    before = threading.active_count()
+    assert not runtime.started
+
+    drive(runtime.run(pause(0)))
+    assert (True, before + 1) == (runtime.started, threading.active_count())
+
+    runtime.stop()
+    runtime.stop()
+    assert (False, before) == (runtime.started, threading.active_count())
+
+
+def test_starting_from_many_threads_starts_one(runtime: Runtime) -> None:
+    """Twenty threads that need the loop at once get the same one."""
+    loops: list[object] = []
+    threads = [threading.Thread(target=lambda: loops.append(runtime.loop)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 1 == len(set(loops))
+
+
+def test_stopping_ends_what_is_under_way(runtime: Runtime) -> None:
+    """Jobs are cancelled and their clean-up runs."""
+    cleaned = threading.Event()
+
+    async def work() -> None:
+        try:
+            await pause(30)
+        finally:
+            await pause(0.01)
+            cleaned.set()
+
+    job = runtime.spawn(work(), "work")
+    drive(runtime.run(pause(0)))
+    runtime.stop()
+
+    assert cleaned.is_set()
+    assert job.ended.is_set()
+
+
+def test_the_error_of_a_job_is_logged(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody awaits a background job, so its error goes to the log, with its name."""
+
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    drive(runtime.spawn(fail(), "renewals").ended.wait(5))
+
+    assert "background job renewals failed" in caplog.text
+
+
+def test_a_job_can_be_cancelled_at_any_moment(runtime: Runtime) -> None:
+    """Before it began, while it runs, after it ended."""
+    early = runtime.spawn(pause(30), "early")
+    early.cancel()
+    assert drive(early.ended.wait(5))
+    running = runtime.spawn(pause(30), "running")
+    drive(runtime.run(pause(0.01)))
+    running.cancel()
+    assert drive(running.ended.wait(5))
+    running.cancel()
+
+
+async def loop_of_here() -> asyncio.AbstractEventLoop:
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop()
+
+
+def test_user_code_runs_at_home(runtime: Runtime) -> None:
+    """Async functions: the caller's loop, else the loop that entered the app, else the background loop."""
+
+    async def callers() -> bool:
+        return await runtime.call(loop_of_here) is asyncio.get_running_loop()
+
+    async def entered() -> bool:
+        runtime.home = asyncio.get_running_loop()
+        from_thread = await run_blocking(lambda: drive(runtime.call(loop_of_here)))
+        from_background = await run_blocking(lambda: drive(runtime.run(runtime.call(loop_of_here))))
+        return from_thread is from_background is runtime.home
+
+    assert asyncio.run(callers())
+    assert asyncio.run(entered())
+    assert drive(runtime.call(loop_of_here)) is runtime.loop
+
+
+def test_a_loop_that_is_blocked_is_nobodys_home(runtime: Runtime) -> None:
+    """A notebook's loop that waits in a blocking verb cannot run anything: the background loop does."""
+
+    async def notebook() -> bool:
+        runtime.home = asyncio.get_running_loop()
+        blocked_loops.add(runtime.home)
+        try:
+            return await run_blocking(lambda: drive(runtime.call(loop_of_here))) is runtime.loop
+        finally:
+            blocked_loops.discard(runtime.home)
+
+    assert asyncio.run(notebook())
+
+
+def test_user_code_may_use_its_own_loop_bound_objects(runtime: Runtime) -> None:
+    """A lock made on the user's loop works in an async function that a thread had called."""
+
+    async def main() -> str:
+        runtime.home = asyncio.get_running_loop()
+        lock = asyncio.Lock()
+
+        async def locked() -> str:
+            async with lock:
+                return "done"
+
+        async with lock:
+            waiting = asyncio.ensure_future(run_blocking(lambda: drive(runtime.call(locked))))
+            await asyncio.sleep(0.01)
+        return await waiting
+
+    assert "done" == asyncio.run(main())
+
+
+def test_plain_functions_run_on_threads_so_that_blocking_verbs_work_in_them(runtime: Runtime) -> None:
+    """A plain function that blocks stops neither the caller's loop nor timers on the background loop."""
+
+    def blocks() -> str:
+        time.sleep(0.1)
+        return drive(returns())
+
+    async def returns() -> str:
+        await pause(0)
+        return "done"
+
+    async def main() -> tuple[str, int]:
+        ticks = 0
+        task = asyncio.ensure_future(runtime.run(runtime.call(blocks)))
+        while not task.done():
+            ticks += 1
+            await runtime.run(pause(0.001))
+        return await task, ticks
+
+    result, ticks = asyncio.run(main())
+    assert "done" == result
+    assert ticks > 5
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_awaited(runtime: Runtime) -> None:
+    """`lambda: fetch()` counts as async, in both colours."""
+    assert drive(runtime.call(lambda: loop_of_here())) is runtime.loop
+    assert asyncio.run(runtime.call(lambda: loop_of_here())) is not None
+
+
+def test_async_functions_are_recognised() -> None:
+    """Partials and callable objects are looked through."""
+
+    class Callable:
+        async def __call__(self) -> None: ...
+
+    class Plain:
+        def __call__(self) -> None: ...
+
+    assert [True, True, True] == [is_async(f) for f in (loop_of_here, functools.partial(loop_of_here), Callable())]
+    assert [False, False, False] == [is_async(f) for f in (print, functools.partial(print), Plain())]
+
+
+def test_an_asyncio_only_provider_lives_on_the_background_loop(runtime: Runtime) -> None:
+    """Whoever calls, its verbs run there, iterators included."""
+
+    class Guest:
+        name = "guest"
+
+        async def where(self) -> asyncio.AbstractEventLoop:
+            return asyncio.get_running_loop()
+
+        async def items(self, count: int):
+            for _ in range(count):
+                await asyncio.sleep(0)
+                yield asyncio.get_running_loop()
+
+    guest = lodge(Guest(), runtime)
+
+    async def collect() -> list[object]:
+        return [item async for item in guest.items(2)]
+
+    assert drive(guest.where()) is asyncio.run(guest.where()) is runtime.loop
+    assert [runtime.loop] * 2 == drive(collect()) == asyncio.run(collect())
+    assert "guest" == guest.name
+
+
+def test_a_child_process_starts_its_own(runtime: Runtime) -> None:
+    """After a fork the parent's background thread does not exist: the child makes one when it needs it."""
+    drive(runtime.run(pause(0)))
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        os._exit(0 if not runtime.started and drive(runtime.run(loop_of_here())) is runtime.loop else 1)
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert runtime.started
+
+
+def test_the_interpreter_exits_while_work_is_under_way() -> None:
+    """Daemon threads are never waited for: not the background loop, not a call that hangs."""
+    code = (
+        "import threading, time\n"
+        "from pilotis.bridge import drive, pause, run_blocking\n"
+        "from pilotis.runtime import Runtime\n"
+        "runtime = Runtime()\n"
+        "runtime.spawn(pause(60), 'long')\n"
+        "runtime.spawn(run_blocking(time.sleep, 60), 'hang')\n"
+        "print(drive(runtime.run(run_blocking(lambda: 'ready'))))\n"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=20)
+
+    assert (0, "ready\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert time.monotonic() - start < 10
