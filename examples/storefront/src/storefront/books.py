@@ -1,0 +1,80 @@
+"""Checking the books: what the six modules did, counted again from what they left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+
+from storefront.app import app
+from storefront.gateway import gateway
+from storefront.models import Order
+from storefront.orders import CENT
+from storefront.reading import Shop
+from storefront.records import records, units_of
+from storefront.trading import Outcome
+
+
+def check_books(shop: Shop, outcome: Outcome) -> list[str]:
+    """Return what does not balance: nothing, on a good day."""
+    return [*check_orders(shop, outcome), *check_stock(shop, outcome), *check_artefacts(shop, outcome), *check_events()]
+
+
+def check_orders(shop: Shop, outcome: Outcome) -> Iterator[str]:
+    for number, status in outcome.broken.items():
+        yield f"order {number} is {status}"
+    if len(outcome.placed) + len(outcome.compensated) != len(shop.orders):
+        yield f"{len(shop.orders)} orders came in, {len(outcome.placed) + len(outcome.compensated)} ended"
+
+
+def check_stock(shop: Shop, outcome: Outcome) -> Iterator[str]:
+    sold: Counter[int] = Counter()
+    for order in shop.orders:
+        if order.id in outcome.placed:
+            sold.update(units_of(order))
+    for product in shop.products.values():
+        expected = product.in_stock + records.restocked[product.id] - sold[product.id]
+        if records.stock[product.id] != expected:
+            yield f"{product.name}: {records.stock[product.id]} units in stock, {expected} in the books"
+        if records.lowest[product.id] < 0:
+            yield f"{product.name}: stock was at {records.lowest[product.id]}"
+
+
+def check_artefacts(shop: Shop, outcome: Outcome) -> Iterator[str]:
+    """Each placed order has one payment, one invoice and one mail; the others have none."""
+    payments = Counter(number_in(payment) for payment in gateway.payments if payment not in gateway.refunded)
+    invoices = Counter(number_in(info.key) for info in app.file.list("invoices/"))
+    mails = Counter(int(mail.resource[1]) for mail in app.notification.find(status="sent") if mail.resource)
+    for order in shop.orders:
+        expected = int(order.id in outcome.placed)
+        for what, counted in (("payments", payments), ("invoices", invoices), ("mails", mails)):
+            if counted[order.id] != expected:
+                yield f"order {order.id}: {counted[order.id]} {what}, expected {expected}"
+        yield from check_amount(order, expected)
+
+
+def number_in(name: str) -> int:
+    """Return the order's number in `payment-10248-1` or `invoices/10248.txt`."""
+    return int(name.replace("/", "-").replace(".", "-").split("-")[1])
+
+
+def check_amount(order: Order, placed: int) -> Iterator[str]:
+    due = sum((line.price * line.quantity * (1 - line.discount) for line in order.lines), Decimal(0)).quantize(CENT)
+    paid = records.sales.get(order.id)
+    if placed and paid != due:
+        yield f"order {order.id}: sold for {paid}, expected {due}"
+    if not placed and paid is not None:
+        yield f"order {order.id}: reported as sold"
+
+
+def check_events() -> Iterator[str]:
+    """Each subscriber handled each of its events exactly once, and none was given up."""
+    for (subscriber, event), times in records.handled.items():
+        if times != 1:
+            yield f"{subscriber} handled event {event} {times} times"
+    for subscriber in ("sales-report", "loyalty"):
+        handled = sum(1 for name, _ in records.handled if name == subscriber)
+        if handled != len(records.sales):
+            yield f"{subscriber} handled {handled} events of {len(records.sales)}"
+    for dead in app.event.dead_letters():
+        yield f"{dead.subscription} gave up on event {dead.id}: {dead.error}"

@@ -1,0 +1,154 @@
+"""Providers that break one obligation each. The conformance suite must catch every one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from pilotis.providers import Grant, LockingProvider, LockRequest, LockState
+from pilotis_locking_memory import MemoryLocking
+from pilotis_locking_memory.table import Key, Table, Waiter
+
+
+class GrantsToAll(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        return await super().acquire(msgspec.structs.replace(request, owner="everybody"))
+
+
+class ForgetsExpiry(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        grant = await super().acquire(msgspec.structs.replace(request, ttl=1e6))
+        return None if grant is None else msgspec.structs.replace(grant, ttl=request.ttl)
+
+
+class RepeatsTokens(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        self.table.token = 0
+        return await super().acquire(request)
+
+
+class TakesPart(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        grants = [await super(TakesPart, self).acquire(part) for part in _parts(request)]
+        last = grants[-1]
+        return None if last is None or None in grants else msgspec.structs.replace(last, keys=request.keys)
+
+
+class KeepsPartAfterWaiting(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        grant = None
+        for part in _parts(request):
+            grant = await super().acquire(part)
+            if grant is None:
+                return None
+        return None if grant is None else msgspec.structs.replace(grant, keys=request.keys)
+
+
+class ReleasesByName(MemoryLocking):
+    async def release(self, grant: Grant) -> bool:
+        return await self.release_owner(grant.owner, grant.keys) == len(grant.keys)
+
+
+class AlwaysReleases(MemoryLocking):
+    async def release(self, grant: Grant) -> bool:
+        await super().release(grant)
+        return True
+
+
+class Revives(MemoryLocking):
+    async def renew(self, grants: Sequence[Grant]) -> list[bool]:
+        return [await self._take_again(grant) for grant in grants]
+
+    async def _take_again(self, grant: Grant) -> bool:
+        return await self.acquire(LockRequest(keys=grant.keys, owner=grant.owner, ttl=grant.ttl)) is not None
+
+
+class RenewsTheFirstOnly(MemoryLocking):
+    async def renew(self, grants: Sequence[Grant]) -> list[bool]:
+        return [True for _ in grants] if all(await super().renew(grants[:1])) else [False for _ in grants]
+
+
+class CutsShort(MemoryLocking):
+    async def renew(self, grants: Sequence[Grant]) -> list[bool]:
+        held = await super().renew(grants)
+        for grant in grants:
+            for name in grant.keys:
+                for holding in self.table.keys[name].holders.values():
+                    holding.expires = self._now() + grant.ttl
+        return held
+
+
+class FreesOthers(MemoryLocking):
+    async def release_owner(self, owner: str, keys: Sequence[str] | None = None) -> int:
+        holders = {held for key in self.table.keys.values() for held in key.holders}
+        return sum([await super(FreesOthers, self).release_owner(each, keys) for each in sorted(holders)])
+
+
+class CountsAgain(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        await super().release_owner(request.owner, request.keys)
+        return await super().acquire(request)
+
+
+class FoldsCase(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        folded = tuple(sorted({key.lower() for key in request.keys}))
+        return await super().acquire(msgspec.structs.replace(request, keys=folded))
+
+
+class InspectsNothing(MemoryLocking):
+    async def inspect(self, key: str) -> LockState | None:
+        return None
+
+
+class DeclaresTooMuch(MemoryLocking):
+    async def release_owner(self, owner: str, keys: Sequence[str] | None = None) -> int:
+        return await LockingProvider.release_owner(self, owner, keys)
+
+
+class OrphanTable(Table):
+    def withdraw(self, waiter: Waiter, now: float) -> None:
+        if waiter.grant is None:
+            super().withdraw(waiter, now)
+
+
+class LeavesOrphans(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = OrphanTable()
+
+
+class LingeringTable(Table):
+    def withdraw(self, waiter: Waiter, now: float) -> None:
+        """Leave the place in the queue as it is."""
+
+
+class LingersInQueues(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = LingeringTable()
+
+
+class LastFirstTable(Table):
+    def _advance(self, waiter: Waiter, now: float) -> None:
+        super()._advance(waiter, now)
+        for key in self.keys.values():
+            if waiter in key.queue:
+                key.queue.move_to_end(waiter, last=False)
+
+
+class ServesTheLastFirst(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = LastFirstTable()
+
+
+class EagerSharersTable(Table):
+    def _passes(self, key: Key, request: LockRequest, now: float) -> bool:
+        return key.fits(request, now) if request.shared else super()._passes(key, request, now)
+
+
+class LetsSharersPass(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = EagerSharersTable()
+
+
+def _parts(request: LockRequest) -> list[LockRequest]:
+    return [msgspec.structs.replace(request, keys=(key,)) for key in request.keys]

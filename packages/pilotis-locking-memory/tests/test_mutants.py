@@ -1,0 +1,46 @@
+"""The suite itself is tested: each provider that breaks an obligation fails the test of that obligation."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pilotis_testing.locking import LockingConformance
+from pilotis_testing.mutants import assert_caught
+
+CAUGHT_BY = {
+    "GrantsToAll": "test_a_held_key_is_refused_to_others",
+    "ForgetsExpiry": "test_a_lease_ends_after_its_ttl",
+    "RepeatsTokens": "test_tokens_grow_with_every_grant",
+    "TakesPart": "test_several_keys_are_taken_all_or_none",
+    "KeepsPartAfterWaiting": "test_a_wait_ends_in_time",
+    "ReleasesByName": "test_release_checks_the_token",
+    "AlwaysReleases": "test_releasing_twice_is_false",
+    "Revives": "test_renewing_never_revives",
+    "RenewsTheFirstOnly": "test_renewing_tells_of_each",
+    "CutsShort": "test_extend",
+    "FreesOthers": "test_release_all_frees_one_owner_alone",
+    "CountsAgain": "test_the_same_owner_may_acquire_again",
+    "FoldsCase": "test_different_keys_are_different_locks",
+    "InspectsNothing": "test_inspect_tells_who_holds",
+    "LeavesOrphans": "test_a_cancelled_acquire_leaves_no_lock",
+    "LingersInQueues": "test_a_cancelled_waiter_leaves_nothing",
+    "ServesTheLastFirst": "test_first_come_first_served",
+    "LetsSharersPass": "test_sharers_queue_behind_a_waiter",
+    "DeclaresTooMuch": "test_owners_need_the_capability",
+}
+
+
+@pytest.fixture
+def mutants(pytester: pytest.Pytester) -> ModuleType:
+    """The module of the mutants, importable by name inside pytester."""
+    pytester.syspathinsert(Path(__file__).parent)
+    return importlib.import_module("locking_mutants")
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_mutant_is_caught(pytester: pytest.Pytester, mutants: ModuleType, name: str) -> None:
+    """A named test of the suite fails for the mutant."""
+    assert_caught(pytester, LockingConformance, getattr(mutants, name), CAUGHT_BY[name])
