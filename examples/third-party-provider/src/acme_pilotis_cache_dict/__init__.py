@@ -1,0 +1,1 @@
+"""A cache provider for Pilotis that keeps its entries in a dict."""
