@@ -10,10 +10,9 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
-
 from pilotis.bridge import Latch, blocking, blocking_iterator, drive, gather, pause, run_blocking, running_loop
 from pilotis.errors import BlockingCallInEventLoopError, SuspendedError
 
@@ -70,7 +69,7 @@ class Shelf:
     def note_closed(self) -> None:
         self.closed += 1
 
-    async def __aenter__(self) -> Shelf:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -275,7 +274,7 @@ def test_a_latch_times_out_and_forgets_who_gave_up() -> None:
     assert not drive(latch.wait(0.01))
     assert not drive(latch.wait(0))
     assert not asyncio.run(cancelled())
-    assert [] == latch._wakes  # noqa: SLF001
+    assert [] == latch._wakes
 
 
 def test_a_latch_calls_back_once() -> None:

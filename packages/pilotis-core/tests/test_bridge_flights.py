@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from pilotis.bridge import Flights, drive, pause, run_blocking
 from pilotis.errors import ReentrantCallError
 

@@ -8,9 +8,9 @@ import gc
 import os
 import signal
 import threading
+from typing import Self
 
 import pytest
-
 from pilotis.bridge import PerLoop, drive, finish, on_loop, pause
 
 
@@ -47,7 +47,7 @@ def test_each_loop_has_its_own_resource_until_it_ends(per_loop: PerLoop[Client],
     loops = [asyncio.run(use()), asyncio.run(use())]
 
     assert loops == [client.closed_in for client in made]
-    assert {} == per_loop._kept  # noqa: SLF001
+    assert {} == per_loop._kept
 
 
 def test_two_loops_at_once(per_loop: PerLoop[Client], made: list[Client]) -> None:
@@ -180,7 +180,7 @@ def test_a_child_process_has_fresh_resources(per_loop: PerLoop[Client], made: li
                 drive(pause(0))
                 asyncio.run(again())
                 os._exit(0 if len(made) == 2 else 1)
-            except BaseException:  # noqa: BLE001 - the child must not go on with the tests
+            except BaseException:
                 os._exit(2)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -197,7 +197,7 @@ class _Loop:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
 
-    def __enter__(self) -> _Loop:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -23,6 +23,7 @@ PilotisError
     ├── InvalidInputError (ValueError)
     │   ├── TypeMismatchError
     │   └── TemplateError
+    ├── StorageFullError
     ├── LockNotAcquiredError
     ├── LockLostError
     ├── NotificationFailedError
@@ -187,6 +188,13 @@ class InvalidInputError(OperationError, ValueError):
 
 class TypeMismatchError(InvalidInputError):
     """A stored or received value does not fit the type asked for."""
+
+
+# File
+
+
+class StorageFullError(OperationError):
+    """The backend has no room for the file: its disk is full, or a quota or limit is reached."""
 
 
 # Locking

@@ -104,5 +104,3 @@ def until(condition: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> Non
         if time.monotonic() > deadline:
             raise AssertionError(f"the condition did not come true within {seconds} s")
         time.sleep(0.001)
-
-

@@ -8,12 +8,11 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pilotis.bridge import drive, gather, run_blocking, running_loop
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -26,13 +25,13 @@ class Colour(enum.Enum):
         """Run a test's coroutine in this colour."""
         return drive(coroutine, "test") if self is Colour.BLOCKING else asyncio.run(coroutine)
 
-    def voice(self, thing: T) -> T:
+    def voice(self, thing: object) -> Any:
         """Return a stand-in for a portable object whose verbs are awaited, whatever the colour.
 
         `await voiced.get("k")` calls `get("k")` in blocking use and awaits `aget("k")` under a loop. Context
         managers are entered by `async with`, iterators read by `async for`. The rest is passed through.
         """
-        return cast("T", _Voiced(thing, self))
+        return _Voiced(thing, self)
 
 
 async def together(*actions: Callable[[], Coroutine[Any, Any, R]]) -> list[R]:
@@ -104,7 +103,7 @@ class _Voiced:
             return _dress(await self._thing.__aenter__(), self._colour)
         return _dress(self._thing.__enter__(), self._colour)
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         if self._colour is Colour.ASYNC:
             return await self._thing.__aexit__(*error)
         return self._thing.__exit__(*error)

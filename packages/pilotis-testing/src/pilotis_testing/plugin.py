@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import threading
+from collections.abc import Iterator
 
 import pytest
 
-from pilotis_testing.clock import ManualClock
+from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
 
 
@@ -21,6 +24,23 @@ def colour(request: pytest.FixtureRequest) -> Colour:
 def clock() -> ManualClock:
     """A clock that moves when told to."""
     return ManualClock()
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail the test if a thread that it started is still alive 5 s after it.
+
+    Idle helper threads of the bridge are no leak: they are daemons, are reused, and end by themselves.
+    """
+    before = set(threading.enumerate())
+    yield
+    with contextlib.suppress(AssertionError):
+        until(lambda: not _left(before), 5)
+    assert [] == _left(before), "threads were left behind"
+
+
+def _left(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [thread for thread in set(threading.enumerate()) - before if thread.name != "pilotis-call"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -83,7 +83,7 @@ def refuse(name: str, instead: str) -> NoReturn:
     """Raise the error of a blocking call on a thread whose event loop runs."""
     raise BlockingCallInEventLoopError(
         f"{name} was called on a thread whose event loop is running, and would stop it. "
-        f"Use `{instead}`. (In a notebook: blocking_in_loop = \"thread\" in the settings.)"
+        f'Use `{instead}`. (In a notebook: blocking_in_loop = "thread" in the settings.)'
     )
 
 

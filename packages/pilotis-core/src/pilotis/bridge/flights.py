@@ -6,13 +6,16 @@ import contextvars
 import enum
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pilotis.bridge.forks import reset_after_fork
 from pilotis.bridge.latch import Latch
 from pilotis.errors import ReentrantCallError
 
+K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
 _led: contextvars.ContextVar[tuple[_Flight[Any], ...]] = contextvars.ContextVar("pilotis_led_flights", default=())
@@ -67,9 +70,8 @@ class Flights:
             flight, leads = self._board(key)
             if leads:
                 return await self._lead(key, flight, compute)
+            self.refuse_reentry(key)
             led = _led.get()
-            if flight in led:
-                raise ReentrantCallError(f"the computation of {key!r} asks for {key!r}, which it is computing")
             if not self._depend(flight, led):
                 return await compute()
             await self._follow(key, flight, led, deadline)
@@ -89,23 +91,65 @@ class Flights:
             flight = self._flights[key] = _Flight()
             return flight, True
 
+    def refuse_reentry(self, key: Hashable) -> None:
+        """Raise `ReentrantCallError` inside the computation of `key`, which would wait for itself."""
+        if self._flights.get(key) in _led.get():
+            raise ReentrantCallError(f"the computation of {key!r} asks for {key!r}, which it is computing")
+
+    async def run_many(
+        self, keys: Iterable[K], compute: Callable[[list[K]], Awaitable[Mapping[K, R]]], *, lease: float = 30.0
+    ) -> dict[K, R]:
+        """Like `run` for several keys: `compute` is called once for all of them that nobody else computes.
+
+        It returns a result for each key that it is given. The rest are waited for only when that is done, so that two
+        callers with keys in common never wait for each other.
+        """
+        boarded = {key: self._board(key) for key in keys}
+        led = {key: flight for key, (flight, leads) in boarded.items() if leads}
+        results = await self._lead_many(led, compute) if led else {}
+
+        async def alone(key: K) -> R:
+            return (await compute([key]))[key]
+
+        for key in boarded:
+            if key not in led:
+                results[key] = await self.run(key, partial(alone, key), lease=lease)
+        return results
+
     async def _lead(self, key: Hashable, flight: _Flight[R], compute: Callable[[], Awaitable[R]]) -> R:
-        token = _led.set((*_led.get(), flight))
-        try:
+        with self._leading({key: flight}):
             flight.result = result = await compute()
             flight.state = _State.DONE
-        except Exception as error:
-            flight.error = error
-            flight.state = _State.FAILED
-            raise
-        else:
             return result
+
+    async def _lead_many(
+        self, led: Mapping[K, _Flight[R]], compute: Callable[[list[K]], Awaitable[Mapping[K, R]]]
+    ) -> dict[K, R]:
+        with self._leading(led):
+            results = await compute(list(led))
+            for key, flight in led.items():
+                flight.result = results[key]
+                flight.state = _State.DONE
+            return dict(results)
+
+    @contextmanager
+    def _leading(self, led: Mapping[Any, _Flight[Any]]) -> Generator[None, None, None]:
+        """Surround a computation: whatever comes of it, its flights land."""
+        token = _led.set((*_led.get(), *led.values()))
+        try:
+            yield
+        except Exception as error:
+            for flight in led.values():
+                flight.error = error
+                flight.state = _State.FAILED
+            raise
         finally:
             _led.reset(token)
-            if flight.state is _State.RUNNING:
-                flight.state = _State.ABANDONED
-            self._forget(key, flight)
-            flight.landed.set()
+            for key, flight in led.items():
+                if flight.state is _State.RUNNING:
+                    flight.state = _State.ABANDONED
+                self._forget(key, flight)
+                flight.landed.set()
 
     def _depend(self, flight: _Flight[Any], led: tuple[_Flight[Any], ...]) -> bool:
         """Note that the led flights wait for `flight`, unless that would close a circle."""

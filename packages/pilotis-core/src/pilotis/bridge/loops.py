@@ -22,7 +22,8 @@ CANCEL_GRACE = 5.0
 async def on_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, R]) -> R:
     """Run a coroutine on `loop`, from either colour, with the caller's context; cancelled with the caller.
 
-    The loop must be running; raises `RuntimeError` if it is closed. A cancelled caller waits up to 5 s for the clean-up there.
+    The loop must be running; raises `RuntimeError` if it is closed. A cancelled caller waits up to 5 s for the
+    clean-up there.
     """
     if running_loop() is loop:
         return await coroutine

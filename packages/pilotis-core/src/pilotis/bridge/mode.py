@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-running_loop = asyncio._get_running_loop  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - documented, and fastest
+running_loop = asyncio._get_running_loop  # pyright: ignore[reportPrivateUsage]
 """Return the event loop that runs on this thread, or None: then the call is a blocking one."""
 
 blocked_loops: set[asyncio.AbstractEventLoop] = set()

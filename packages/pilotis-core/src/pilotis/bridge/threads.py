@@ -189,4 +189,3 @@ class _Call(Generic[R]):
                 self._undo(self._result)  # pyright: ignore[reportArgumentType] - set when there is no error
             except Exception:
                 logger.exception("the result of a call could not be undone after its caller was gone")
-

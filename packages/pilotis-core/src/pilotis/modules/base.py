@@ -14,6 +14,7 @@ from pilotis.context import Context
 from pilotis.errors import ClosedError, ConfigurationError, OperationError, PilotisError, UnsupportedError
 from pilotis.provider import Provider
 from pilotis.runtime import lodge
+from pilotis.settings.secrets import mask_urls
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +44,7 @@ class Portable(Generic[ProviderT]):
         self._openings = Flights()
         self.owner: object = None
         """The app, kept alive for as long as one of its modules is in use."""
-        self.hot = False
+        self.hot: bool = False
         """Whether a verb may start at once: open, no stand-in, no telemetry to tell."""
         self.stand_in: Portable[Any] | None = None
 
@@ -111,11 +112,16 @@ class Portable(Generic[ProviderT]):
 
     async def aclose(self) -> None:
         """Stop what is under way and close the provider. Idempotent. Later verbs raise `ClosedError`."""
-        was, self._state, self.hot = self._state, _State.CLOSED, False
+        was, self._state = self._state, _State.CLOSED
+        self._warm()
         if was is not _State.CLOSED:
             await finish(self._close(opened=was is _State.OPEN))
 
     close = blocking(aclose)
+
+    def renew(self) -> None:
+        """Let a closed module be opened again: for an app whose opening failed half-way."""
+        self._state = _State.NEW
 
     async def aping(self) -> None:
         """Raise if the backend cannot be used now."""
@@ -124,6 +130,10 @@ class Portable(Generic[ProviderT]):
             await self._provider.ping()
 
     ping = blocking(aping)
+
+    async def ready(self) -> None:
+        """What happens before a verb of a module that is not at hand yet: it is opened."""
+        await self.aopen()
 
     async def _open(self) -> None:
         if self._state is not _State.NEW:
@@ -172,7 +182,7 @@ class Portable(Generic[ProviderT]):
         kind = self._own.classify(error) or OperationError
         return kind(
             f"{self.module} provider {self.provider_name!r} ({self.address}) failed in {operation}: "
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {mask_urls(str(error))}",
             module=self.module,
             provider=self.provider_name,
             operation=operation,
@@ -253,14 +263,12 @@ def operation_iterator(verb: Callable[P, AsyncGenerator[R, None]]) -> Callable[P
     return cast("Callable[P, AsyncGenerator[R, None]]", call)
 
 
-async def _prepared(
-    portable: Portable[Any], verb: Callable[..., Coroutine[Any, Any, R]], args: Any, kwargs: Any
-) -> R:
+async def _prepared(portable: Portable[Any], verb: Callable[..., Coroutine[Any, Any, R]], args: Any, kwargs: Any) -> R:
     if portable.stand_in is not None:
         return await _prepared(portable.stand_in, verb, args, kwargs)
-    await portable.aopen()
+    await portable.ready()
     telemetry = portable.context.telemetry
     if telemetry is None:
         return await verb(portable, *args, **kwargs)
-    with telemetry.operation(portable.module, verb.__name__.removeprefix("a"), portable.provider_name):
+    with telemetry.operation(portable.module, verb.__name__.lstrip("_").removeprefix("a"), portable.provider_name):
         return await verb(portable, *args, **kwargs)

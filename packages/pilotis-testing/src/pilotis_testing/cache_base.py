@@ -1,0 +1,69 @@
+"""What the parts of the cache suite share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from pilotis.bridge import drive
+from pilotis.modules.cache import Cache
+from pilotis.providers import CacheCapability, CacheProvider, Context, Entry
+
+from pilotis_testing.clock import ManualClock
+from pilotis_testing.colours import Colour
+from pilotis_testing.conformance import Conformance
+
+TTL = 2.0
+"""Seconds: what an entry lasts in these tests."""
+SERVICE = "shop"
+
+
+class CacheTests(Conformance):
+    """The fixtures."""
+
+    @pytest.fixture
+    def cache(self, provider: CacheProvider, clock: ManualClock, colour: Colour) -> Iterator[Any]:
+        """The portable class before the provider, speaking in the colour of the test."""
+        context = Context(name=SERVICE, clock=clock)
+        cache = Cache(provider, context=context)
+        yield colour.voice(cache)
+        cache.close()
+        context.runtime.stop()
+
+    @pytest.fixture
+    def entries(self, provider: CacheProvider, clock: ManualClock, colour: Colour) -> Iterator[CacheProvider]:
+        """The provider itself, open."""
+        provider.context = Context(name=SERVICE, clock=clock)
+        drive(provider.open())
+        yield provider
+        drive(provider.close())
+
+
+def in_colour(colour: Colour, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Return an async function of a test as its caller would write it: a plain one in blocking use."""
+    if colour is Colour.ASYNC:
+        return function
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return drive(function(*args, **kwargs))
+
+    return plain
+
+
+def lacks(provider: CacheProvider, capability: CacheCapability) -> bool:
+    """Tell whether the provider does not declare this. Then a test of it has nothing to say."""
+    return capability not in provider.capabilities
+
+
+async def written(provider: CacheProvider, ttl: float | None = None, **values: bytes) -> None:
+    """Have the provider keep values by their keys."""
+    await provider.write([Entry(key, value, ttl) for key, value in values.items()])
+
+
+async def value_of(provider: CacheProvider, key: str) -> bytes | None:
+    """Return what the provider has under a key."""
+    (value,) = await provider.read([key])
+    return value

@@ -1,0 +1,12 @@
+"""The conformance suite of workflow providers."""
+
+from __future__ import annotations
+
+from pilotis_testing.conformance import Conformance
+from pilotis_testing.workflow_provider import WorkflowProviderChecks
+from pilotis_testing.workflow_recovering import WorkflowRecoveringChecks
+from pilotis_testing.workflow_running import WorkflowRunningChecks
+
+
+class WorkflowConformance(WorkflowProviderChecks, WorkflowRunningChecks, WorkflowRecoveringChecks, Conformance):
+    """What every workflow provider owes: its verbs one by one, and what the engine makes of them."""
