@@ -182,6 +182,17 @@ class WorkflowProviderChecks:
         answers = [await store.park(mine, [waiting(key, signal="go")], None) for key in ("s", "t")]
         assert [1, 0] == [len(answer.resolved) for answer in answers]
 
+    async def test_a_wait_that_is_over_is_not_begun_again(self, store: WorkflowProvider, colour: Colour) -> None:
+        """Two waits, and the second ends while the first is worked on. A new attempt is a new wait."""
+        second = waiting("t", 1, signal="on")
+        await parked(store, waiting("s", signal="go"), second)
+        await store.signal("r1", "go", Letter(b"1"))
+        mine = fence(await claim(store))
+        await store.signal("r1", "on", Letter(b"2"))
+        assert [b"2"] == [record.result for record in (await store.park(mine, [second], None)).resolved]
+        answer = await store.park(mine, [replace(second, attempts=1, signal=None)], None)
+        assert [] == answer.resolved
+
     async def test_ended_and_unknown_runs_take_no_signal(self, store: WorkflowProvider, colour: Colour) -> None:
         """False for the one, None for the other."""
         await ended(store, "r1")

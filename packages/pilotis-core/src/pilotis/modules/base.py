@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from enum import Flag
 from types import TracebackType
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from pilotis.bridge import Flights, blocking, finish
 from pilotis.context import Context
@@ -18,6 +18,7 @@ from pilotis.settings.secrets import mask_urls
 
 P = ParamSpec("P")
 R = TypeVar("R")
+SelfT = TypeVar("SelfT")
 ProviderT = TypeVar("ProviderT", bound=Provider)
 ClientT = TypeVar("ClientT")
 
@@ -242,6 +243,17 @@ def operation(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
         return _prepared(self, verb, args, kwargs)
 
     return cast("Callable[P, Coroutine[Any, Any, R]]", call)
+
+
+def diverted(member: Callable[Concatenate[SelfT, P], R]) -> Callable[Concatenate[SelfT, P], R]:
+    """Mark a plain method that makes something of the module: the one that stands in for it makes it."""
+
+    @functools.wraps(member)
+    def call(self: SelfT, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        stand_in = cast("Portable[Any]", self).stand_in
+        return member(self, *args, **kwargs) if stand_in is None else call(cast("SelfT", stand_in), *args, **kwargs)
+
+    return call
 
 
 def operation_iterator(verb: Callable[P, AsyncGenerator[R, None]]) -> Callable[P, AsyncGenerator[R, None]]:

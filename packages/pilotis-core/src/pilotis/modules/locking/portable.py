@@ -14,7 +14,7 @@ from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError, InvalidInputError, LockNotAcquiredError
 from pilotis.ids import new_id
 from pilotis.keys import KeyTemplate, check_text
-from pilotis.modules.base import Portable, operation
+from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.locking.hold import Hold
 from pilotis.modules.locking.keeper import Keeper
 from pilotis.modules.locking.lease import SHORTEST_TTL, Lease
@@ -48,6 +48,7 @@ class Locking(Portable[LockingProvider]):
         self.settings = settings or LockingSettings()
         self._keeper = Keeper(self, self._provider)
 
+    @diverted
     def hold(
         self,
         *keys: str,

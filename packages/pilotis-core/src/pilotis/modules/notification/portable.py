@@ -19,7 +19,7 @@ from pilotis.errors import (
     PilotisError,
 )
 from pilotis.ids import new_id
-from pilotis.modules.base import Portable, operation
+from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.notification.addresses import EMAIL, check_address
 from pilotis.modules.notification.checking import as_request
 from pilotis.modules.notification.composing import Composer
@@ -209,16 +209,16 @@ class Notifier(Portable[Switchboard]):
     find = blocking(afind)
 
     @property
+    @diverted
     def outbox(self) -> list[OutgoingMessage]:
         """What the local provider sent, oldest first: to assert on. The list is a copy.
 
         Raises `UnsupportedError` if no provider keeps an outbox.
         """
-        notifier = self.stand_in if isinstance(self.stand_in, Notifier) else self
-        lines = notifier._switchboard.lines
+        lines = self._switchboard.lines
         keeping = [line for line in lines if NotificationCapability.OUTBOX in line.capabilities]
         if not keeping:
-            notifier.require(NotificationCapability.OUTBOX)
+            self.require(NotificationCapability.OUTBOX)
         return [message for line in keeping for message in line.outbox]
 
     @operation

@@ -1,0 +1,1 @@
+"""The small web app that serves signed links: one handler, behind WSGI and ASGI."""
