@@ -13,6 +13,8 @@ import pytest
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
 
+LEAK_SECONDS = 5.0
+
 
 @pytest.fixture(params=list(Colour), ids=lambda colour: colour.value)
 def colour(request: pytest.FixtureRequest) -> Colour:
@@ -28,14 +30,14 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
-    """Fail the test if a thread that it started is still alive 5 s after it.
+    """Fail the test if a thread that it started is still alive some seconds after it.
 
     Idle helper threads of the bridge are no leak: they are daemons, are reused, and end by themselves.
     """
     before = set(threading.enumerate())
     yield
     with contextlib.suppress(AssertionError):
-        until(lambda: not _left(before), 5)
+        until(lambda: not _left(before), LEAK_SECONDS)
     assert [] == _left(before), "threads were left behind"
 
 
