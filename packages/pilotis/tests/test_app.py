@@ -370,6 +370,17 @@ def test_an_app_that_only_emits_is_no_worker() -> None:
         Pilotis(role="emit").run_worker()
 
 
+def test_a_copy_has_the_settings_and_declarations_and_modules_of_its_own() -> None:
+    """Closing it leaves the app as it is; a role or settings may be laid over it."""
+    with Pilotis({"name": "shop", "cache": "memory"}) as app:
+        app.include(Handlers())
+        app.cache.set("k", 1)
+        copy = app.copy({"cache": {"default_ttl": 5}}, role="emit")
+        assert ("shop", "emit", None) == (copy.name, copy.role, copy.cache.get("k"))
+        copy.close()
+        assert app.cache.get("k") == 1
+
+
 # Plugins
 
 

@@ -77,7 +77,8 @@ def test_every_verb_stands_there_as_the_interface_has_it(cli: Cli, elsewhere: Pa
     assert not inspect.isabstract(provider)
     assert provider().options == provider.Options()
     for verb in authored.__abstractmethods__:
-        expected, written = getattr(authored, verb), vars(provider)[verb]
+        expected: Any = getattr(authored, verb)
+        written: Any = getattr(provider, verb)
         assert inspect.signature(expected) == inspect.signature(written)
         assert module == "cache" or inspect.getdoc(expected) == inspect.getdoc(written)
 

@@ -335,9 +335,7 @@ class Pilotis:
         """
         return Override(self, self.copy(settings, clock=clock, role=role))
 
-    def copy(
-        self, settings: Source | None = None, *, clock: Clock | None = None, role: Role | None = None
-    ) -> Pilotis:
+    def copy(self, settings: Source | None = None, *, clock: Clock | None = None, role: Role | None = None) -> Pilotis:
         """Return another app with the same settings and declarations, and modules of its own, none of them open.
 
         `settings` is laid over those of this app. Tools copy an app with `role="emit"` to look into it without working.
