@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pilotis.bridge import Flights, drive, pause, run_blocking
+from pilotis.bridge import Flights, Latch, drive, pause, run_blocking
 from pilotis.errors import ReentrantCallError
+from pilotis_testing import Colour
+from pilotis_testing.colours import together
 
 
 def in_threads(*actions: Callable[[], Any]) -> list[Any]:
@@ -224,3 +226,53 @@ def test_a_child_process_waits_for_no_flight_of_its_parent() -> None:
     gate.set()
     parent.join(5)
     assert 0 == os.waitstatus_to_exitcode(status)
+
+
+async def test_of_several_keys_each_is_computed_once(colour: Colour) -> None:
+    """One call for those that nobody computes; the others are waited for afterwards."""
+    flights = Flights()
+    asked: list[list[str]] = []
+    begun, gate = Latch(), Latch()
+
+    async def compute(keys: list[str]) -> dict[str, str]:
+        asked.append(keys)
+        if "a" in keys:
+            begun.set()
+            await gate.wait(10)
+        else:
+            gate.set()
+        return {key: key * 2 for key in keys}
+
+    async def second() -> dict[str, str]:
+        await begun.wait(10)
+        return await flights.run_many(["b", "c"], compute)
+
+    results = await together(lambda: flights.run_many(["a", "b"], compute), second)
+    assert [{"a": "aa", "b": "bb"}, {"b": "bb", "c": "cc"}] == results
+    assert [["a", "b"], ["c"]] == asked
+
+
+async def test_of_several_keys_all_fail_together(colour: Colour) -> None:
+    """With the same error, and the next caller computes anew."""
+    flights = Flights()
+
+    async def fail(keys: list[str]) -> dict[str, str]:
+        raise ZeroDivisionError
+
+    async def succeed(keys: list[str]) -> dict[str, str]:
+        return dict.fromkeys(keys, "fine")
+
+    with pytest.raises(ZeroDivisionError):
+        await flights.run_many(["a", "b"], fail)
+    assert await flights.run_many(["a", "b"], succeed) == {"a": "fine", "b": "fine"}
+
+
+async def test_several_keys_that_ask_for_one_of_themselves(colour: Colour) -> None:
+    """They would wait for themselves."""
+    flights = Flights()
+
+    async def circular(keys: list[str]) -> dict[str, str]:
+        return await flights.run_many(["b"], circular)
+
+    with pytest.raises(ReentrantCallError, match="b"):
+        await flights.run_many(["a", "b"], circular)

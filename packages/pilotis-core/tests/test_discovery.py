@@ -33,7 +33,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(discovery, "_loaded", {})
     monkeypatch.setattr(discovery, "_registered", {})
     before = set(sys.modules)
+    discovery.plugins.cache_clear()
     yield
+    discovery.plugins.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("made_up_"):
             del sys.modules[name]

@@ -36,11 +36,11 @@ class Calls:
         self.begun, self.gate = Latch(), Latch()
 
     async def __call__(self) -> int:
-        self.count += 1
+        self.count = mine = self.count + 1
         self.begun.set()
         await self.gate.wait(10)
         self.before()
-        return self.count
+        return mine
 
 
 class FillingTests(CacheTests):
@@ -112,6 +112,22 @@ class FillingTests(CacheTests):
         assert [[1, 0]] * 8 == await together(*[ask] * 8)
         assert calls.count == 1
         assert await cache.get("k") == [1]
+
+    async def test_who_comes_after_an_invalidation_gets_a_new_value(self, cache: Any, calls: Calls) -> None:
+        """And does not share in a computation from before."""
+        calls.close()
+
+        async def ask() -> int:
+            return await cache.get_or_set("k", calls, tags=["t"])
+
+        async def ask_later() -> int:
+            await soon(calls.begun.is_set)
+            await cache.invalidate_tags("t")
+            calls.gate.set()
+            return await ask()
+
+        assert [1, 2] == await together(ask, ask_later)
+        assert await cache.get("k") in (None, 2)  # the earlier one may have been stored last, and is a miss
 
     async def test_a_failing_factory_fails_its_callers(self, cache: Any, calls: Calls) -> None:
         """With its own error, unchanged; nothing is kept, and the next caller tries again."""

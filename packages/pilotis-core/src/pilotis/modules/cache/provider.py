@@ -1,0 +1,92 @@
+"""What an author of a cache provider writes: few verbs, on keys that are mapped and values that are encoded."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from enum import Flag, auto
+from typing import ClassVar
+
+import msgspec
+
+from pilotis.errors import UnsupportedError
+from pilotis.provider import Provider
+
+
+class CacheCapability(Flag):
+    """What a cache provider may guarantee beyond keeping bytes for a while."""
+
+    MATCHING = auto()
+    """Entries can be removed by a pattern: `remove_matching`. The portable class needs it for `clear` and globs."""
+    BOUNDED = auto()
+    """It never holds more entries than its option `max_entries`, and evicts what was used least recently."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A value to keep."""
+
+    key: str
+    value: bytes
+    ttl: float | None
+    """Seconds from now, greater than zero. None keeps it until it is removed or evicted."""
+
+
+class CacheProvider(Provider):
+    """A cache of one backend: text in, bytes out.
+
+    Every verb may be called from many threads and event loops at once. Verbs hold nobody up for longer than one round
+    trip to the backend, except `remove_matching`. Nothing is retried: a failed call is a miss, or is told to
+    the user. Keys are text without control characters; they contain the name of the app and of a namespace, and are
+    at most about 3,000 characters long. A key never touches another one. An entry whose ttl is over is absent for every
+    verb. Time is the backend's own, or `context.clock`.
+    """
+
+    capabilities: ClassVar[CacheCapability]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @abstractmethod
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the value of each key, in the order of `keys`; None for an absent one. There is at least one key.
+
+        All in one round trip. The bytes are those that were written, to the last one. A key may be named twice.
+        """
+
+    @abstractmethod
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        """Keep each entry for its own ttl, and tell of each, in order, whether it was stored. There is at least one.
+
+        An entry that exists is replaced, with its ttl. With `only_absent` it stays as it is, and False is told; of
+        several writers at once one stores. Entries are stored each by itself: there is no transaction around them.
+        """
+
+    @abstractmethod
+    async def remove(self, keys: Sequence[str]) -> int:
+        """Remove the entries, and return how many of them there were. There is at least one key.
+
+        Absent keys are nothing to complain about. A key that is named twice counts once.
+        """
+
+    @abstractmethod
+    async def count(self, key: str, by: int, ttl: float | None) -> int:
+        """Add `by`, which may be negative, to the number under `key`, atomically, and return the sum.
+
+        An absent entry counts from zero and is created with `ttl`; one that exists keeps its own. Numbers are stored as
+        decimal text, `b"-12"`, which `read` returns, and which `write` may have stored. Anything else, or a sum outside
+        64 bits with sign, is an `InvalidInputError`, or a native error that `classify` takes for one, and the entry
+        stays as it is. Not idempotent: never sent again after a lost answer.
+        """
+
+    @abstractmethod
+    async def expire(self, key: str, ttl: float | None) -> bool:
+        """Have the entry last `ttl` seconds from now, None for good, and tell whether there is such an entry.
+
+        Its value stays. For an absent one nothing is created.
+        """
+
+    async def remove_matching(self, pattern: str) -> int:
+        """Remove the entries whose whole key fits the pattern, and return how many that were.
+
+        `*` stands for any run of characters, also for none; every other character stands for itself. It may take as
+        long as it needs, but holds up other callers for milliseconds only. Entries that are written meanwhile may stay.
+        Optional: CacheCapability.MATCHING.
+        """
+        raise UnsupportedError("MATCHING", self.name or type(self).__name__)

@@ -1,0 +1,115 @@
+"""A namespace of a cache: its keys, and a life that it shares with the cache it is within."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable
+from typing import ClassVar, Self, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from pilotis.bridge import blocking
+from pilotis.context import Context
+from pilotis.durations import optional_seconds
+from pilotis.keys import check_text
+from pilotis.modules.base import Portable
+from pilotis.modules.cache.filling import Filler
+from pilotis.modules.cache.names import Names
+from pilotis.modules.cache.provider import CacheProvider
+from pilotis.modules.cache.stats import CacheStats
+from pilotis.modules.cache.store import Store
+from pilotis.modules.cache.terms import checked_keys
+from pilotis.settings.model import CacheSettings
+
+SpaceT = TypeVar("SpaceT", bound="Space")
+
+
+class Space(Portable[CacheProvider]):
+    """What all namespaces of a cache have in common. Its own one is the root."""
+
+    module: ClassVar[str] = "cache"
+
+    def __init__(
+        self, provider: CacheProvider, *, settings: CacheSettings | None = None, context: Context | None = None
+    ) -> None:
+        super().__init__(provider, context=context)
+        self.settings = settings or CacheSettings()
+        self._default_ttl = optional_seconds(self.settings.default_ttl, "cache.default_ttl")
+        self._root: Self = self
+        self._nested: WeakValueDictionary[tuple[str, ...], Self] = WeakValueDictionary()
+        space = self.settings.namespace
+        self._names = Names(self.context.name, () if space is None else (check_text(space, "cache.namespace"),))
+        self._store = Store(self, self._provider, self.settings, self.context.clock)
+        self._tally = self._store.tally
+        self._filler = Filler(self._store, self.context, self.settings.lease)
+
+    def namespace(self, name: str) -> Self:
+        """Return a cache of its own within this one: other keys and tags, the same provider, settings and statistics.
+
+        Its life is that of the cache it is within: closing it does nothing.
+        """
+        path = (*self._names.path, check_text(name, "namespace"))
+        nested = self._root._nested
+        found = nested.get(path)
+        return found if found is not None else nested.setdefault(path, self._within(path))
+
+    def stats(self) -> CacheStats:
+        """Return what this cache, with all its namespaces, did so far in this process."""
+        stand_in = cast("Self | None", self.stand_in)
+        return self._tally.taken() if stand_in is None else stand_in.stats()
+
+    def _within(self, path: tuple[str, ...]) -> Self:
+        inner = copy.copy(self)
+        inner._names = Names(self.context.name, path)
+        inner._follow()
+        return inner
+
+    def _follow(self) -> None:
+        """Take over from the root whether verbs may start at once, and who stands in."""
+        root = cast("Space", self._root)
+        self.hot = root.hot
+        stand_in = cast("Self | None", root.stand_in)
+        inner_path = self._names.path[len(root._names.path) :]
+        self.stand_in = None if stand_in is None else functools.reduce(_nested_in, inner_path, stand_in)
+
+    # Life cycle
+
+    async def aopen(self) -> None:
+        """Open the provider and ping it. Opening twice does nothing.
+
+        Raises `ConnectionFailedError` naming module, provider and address if the backend cannot be reached;
+        a later call tries again.
+        """
+        await (super().aopen() if self._root is self else self._root.aopen())
+
+    open = blocking(aopen)
+
+    async def aclose(self) -> None:
+        """End what runs in the background and close the provider. Idempotent. Later verbs raise `ClosedError`."""
+        if self._root is self:
+            await super().aclose()
+
+    close = blocking(aclose)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the provider was opened and not closed yet."""
+        return super().is_open if self._root is self else self._root.is_open
+
+    async def ready(self) -> None:
+        """Leave the opening to the first call of the provider: a backend that is down may be a miss."""
+
+    async def _stopping(self) -> None:
+        await self._filler.stop()
+
+    def _warm(self) -> None:
+        super()._warm()
+        for inner in list(self._nested.values()):
+            inner._follow()
+
+    def _tags(self, tags: Iterable[str]) -> list[str]:
+        return [self._names.tag(tag) for tag in checked_keys(tags, "tags")] if tags != () else []
+
+
+def _nested_in(cache: SpaceT, name: str) -> SpaceT:
+    return cache.namespace(name)

@@ -1,0 +1,257 @@
+"""The entries behind a cache: read and judged, or written, with misses and drops while the backend is down."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from pilotis.clock import Clock
+from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
+from pilotis.modules.base import Guard
+from pilotis.modules.cache.envelope import HEADED, Head, is_broken, seal, split, unseal, with_head
+from pilotis.modules.cache.provider import CacheProvider, Entry
+from pilotis.modules.cache.stats import Tally
+from pilotis.settings.model import CacheSettings
+
+Epochs = Mapping[str, int | None]
+
+NEVER = 0
+"""The epoch of a tag while the backend keeps none: a value that has it is a miss."""
+
+
+class Host(Protocol):
+    """The portable class, as the store sees it."""
+
+    hot: bool
+
+    @property
+    def provider_name(self) -> str: ...
+    def calling(self, operation: str) -> Guard: ...
+    async def aopen(self) -> None: ...
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An entry that can be read. Whether it is fresh is for the reader to say."""
+
+    sealed: bytes
+    value: Any
+    expires: float
+    """Seconds since 1970; infinite where the provider's ttl alone decides."""
+    cost: float
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What was seen in one reading: the entries by key, and the epochs of the tags asked about."""
+
+    found: dict[str, Found]
+    epochs: dict[str, int | None]
+
+
+class Store:
+    """The provider, with the manners of a cache. Shared by all namespaces of a portable class."""
+
+    def __init__(self, host: Host, provider: CacheProvider, settings: CacheSettings, clock: Clock) -> None:
+        self.tally = Tally()
+        self._provider = provider
+        self._host = host
+        self._clock = clock
+        self._forgives = settings.on_error == "miss"
+        self._longest = settings.max_value_bytes or math.inf
+        self._reading = host.calling("read")
+        self._writing = host.calling("write")
+        self._down = False
+
+    # Calls of the provider
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what the provider has; while it is down, nothing."""
+        try:
+            if not self._host.hot:
+                await self._host.aopen()
+            with self._reading:
+                data = await self._provider.read(keys)
+        except OperationError as error:
+            self._forgive(error)
+            return [None] * len(keys)
+        if self._down:
+            self._recover()
+        return data
+
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        """Have the provider keep entries; while it is down, none of them."""
+        try:
+            provider = await self.opened()
+            with self._writing:
+                stored = await provider.write(entries, only_absent=only_absent)
+        except OperationError as error:
+            self._forgive(error)
+            return [False] * len(entries)
+        if self._down:
+            self._recover()
+        return stored
+
+    async def opened(self) -> CacheProvider:
+        """Return the provider, ready for use: for verbs that raise where it cannot."""
+        await self._host.aopen()
+        return self._provider
+
+    async def write_strictly(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        """Have the provider keep entries, and raise where it cannot."""
+        provider = await self.opened()
+        with self._writing:
+            return await provider.write(entries, only_absent=only_absent)
+
+    def _forgive(self, error: OperationError) -> None:
+        if isinstance(error, InvalidInputError) or not self._forgives:
+            raise error
+        self.tally.errors += 1
+        if not self._down:
+            self._down = True
+            self._logger.warning("the cache does without its backend until that is back: %s", error)
+
+    def _recover(self) -> None:
+        self._down = False
+        self._logger.info("the backend of the cache is back")
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger(f"pilotis.cache.{self._host.provider_name}")
+
+    # Reading
+
+    async def look(self, keys: Sequence[str], tags: Sequence[str], type: Any) -> Sight:
+        """Read entries as a `type`, and the epochs of `tags`, all in one call of the provider, or in two.
+
+        An entry that lacks one of `tags`, or has one that was invalidated since, is not found.
+        """
+        data = await self.read((*keys, *tags))
+        epochs = dict(zip(tags, map(epoch_of, data[len(keys) :]), strict=True))
+        parts = {
+            key: part
+            for key, entry in zip(keys, data[: len(keys)], strict=True)
+            if entry is not None and (part := await self._split(key, entry)) is not None
+        }
+        others = {tag for head, _ in parts.values() for tag in head.epochs} - epochs.keys()
+        epochs |= await self._read_epochs(sorted(others))
+        found: dict[str, Found] = {}
+        for key, (head, sealed) in parts.items():
+            if is_current(head, tags, epochs) and (entry := await self._found(key, head, sealed, type)) is not None:
+                found[key] = entry
+        return Sight(found, {tag: epochs[tag] for tag in tags})
+
+    async def values(self, keys: Sequence[str], type: Any) -> dict[str, Any]:
+        """Return the fresh values by key, in order."""
+        found = (await self.look(keys, (), type)).found
+        now = self._clock.time()
+        return {key: entry.value for key, entry in found.items() if entry.expires > now}
+
+    async def current(self, key: str, data: bytes) -> bytes | None:
+        """Return the stored form inside an entry, without its head; None if it is out of date."""
+        if data[:1] != HEADED_BYTE:
+            return data
+        part = await self._split(key, data)
+        if part is None:
+            return None
+        head, sealed = part
+        is_fresh = head.expires is None or head.expires > self._clock.time()
+        epochs = await self._read_epochs(list(head.epochs)) if is_fresh else {}
+        return sealed if is_fresh and is_current(head, (), epochs) else None
+
+    async def reject(self, key: str, data: bytes) -> None:
+        """Remove what could not be read, unless somebody who asks for another type can read it."""
+        if is_broken(data):
+            self._logger.warning("removed a corrupted or foreign entry: %r", key)
+            await self._forget(key)
+
+    async def _found(self, key: str, head: Head, sealed: bytes, type: Any) -> Found | None:
+        try:
+            value = unseal(sealed, type)
+        except TypeMismatchError:
+            await self.reject(key, sealed)
+            return None
+        self.tally.bytes_read += len(sealed)
+        return Found(sealed, value, math.inf if head.expires is None else head.expires, head.cost)
+
+    async def _split(self, key: str, data: bytes) -> tuple[Head, bytes] | None:
+        try:
+            return split(data)
+        except TypeMismatchError:
+            await self.reject(key, data)
+            return None
+
+    async def _forget(self, key: str) -> None:
+        try:
+            with self._writing:
+                await self._provider.remove((key,))
+        except OperationError as error:
+            self._forgive(error)
+
+    # Tags
+
+    async def epochs(self, tags: Sequence[str], known: Epochs | None = None) -> dict[str, int]:
+        """Return the epochs of tags, and begin those that there are none of: at random, so that none comes back."""
+        if not tags:
+            return {}
+        known = await self._read_epochs(tags) if known is None else known
+        epochs = {tag: epoch for tag, epoch in known.items() if epoch is not None}
+        missing = [tag for tag in tags if tag not in epochs]
+        return epochs | await self._begin(missing) if missing else epochs
+
+    async def _begin(self, tags: Sequence[str]) -> dict[str, int]:
+        begun = {tag: new_epoch() for tag in tags}
+        stored = await self.write([epoch_entry(tag, epoch) for tag, epoch in begun.items()], only_absent=True)
+        taken = [tag for tag, is_ours in zip(tags, stored, strict=True) if not is_ours]
+        others = await self._read_epochs(taken)
+        return begun | {tag: NEVER if epoch is None else epoch for tag, epoch in others.items()}
+
+    async def _read_epochs(self, tags: Sequence[str]) -> dict[str, int | None]:
+        if not tags:
+            return {}
+        return dict(zip(tags, map(epoch_of, await self.read(tags)), strict=True))
+
+    # Writing
+
+    def sealed(self, value: object, at: str = "value") -> bytes:
+        """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long."""
+        data = seal(value, at)
+        if len(data) > self._longest:
+            raise InvalidInputError(
+                f"{at}: expected at most {self._longest} bytes when encoded (cache.max_value_bytes), got {len(data)}"
+            )
+        return data
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """Write entries and count them."""
+        stored = await self.write(entries)
+        self.tally.sets += sum(stored)
+        self.tally.bytes_written += sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
+
+
+HEADED_BYTE = bytes([HEADED])
+
+
+def tagged(sealed: bytes, epochs: Mapping[str, int]) -> bytes:
+    """Return a stored form that is out of date once one of the epochs has passed."""
+    return with_head(Head(epochs=dict(epochs)), sealed)
+
+
+def is_current(head: Head, tags: Sequence[str], epochs: Epochs) -> bool:
+    """Tell whether an entry has all of `tags`, and none of its own was invalidated or lost its epoch."""
+    return all(tag in head.epochs for tag in tags) and all(epochs[tag] == mine for tag, mine in head.epochs.items())
+
+
+def epoch_of(data: bytes | None) -> int | None:
+    return None if data is None or not data.isdigit() else int(data)
+
+
+def epoch_entry(tag: str, epoch: int) -> Entry:
+    return Entry(tag, b"%d" % epoch, None)
+
+
+def new_epoch() -> int:
+    return (int.from_bytes(os.urandom(8)) >> 1) + 1  # not from `random`, which tests and simulations seed alike
