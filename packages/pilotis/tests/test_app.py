@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -322,7 +322,8 @@ async def test_override_lays_settings_and_a_clock_over_an_app(colour: Colour) ->
 
 def test_override_carries_declarations_and_decorated_functions_over() -> None:
     """What was declared on the app, or decorated with it, works in the block, on the block's modules."""
-    app, seen = Pilotis(), []
+    app = Pilotis()
+    seen: list[int] = []
 
     @app.cache.cached(ttl=60)
     def square(number: int) -> int:
@@ -348,8 +349,13 @@ def test_override_carries_declarations_and_decorated_functions_over() -> None:
 
 def test_a_worker_works_until_it_is_told_to_stop() -> None:
     """SIGTERM drains and closes; a second app could do the same on another thread by a latch."""
-    app, seen = Pilotis(), []
-    app.event.subscribe("a", lambda event: seen.append(event.data), id="one")
+    app = Pilotis()
+    seen: list[int] = []
+
+    def handle(event: Event[int]) -> None:
+        seen.append(event.data)
+
+    app.event.subscribe("a", handle, id="one")
     threading.Timer(0.2, lambda: (app.event.emit("a", 1), os.kill(os.getpid(), signal.SIGTERM))).start()
     app.run_worker()
     assert [1] == seen
@@ -390,7 +396,7 @@ def test_plugins_see_apps_come_and_go_and_may_bring_telemetry() -> None:
 
     class Recorder:
         @contextlib.contextmanager
-        def operation(self, module: str, verb: str, provider: str) -> Iterator[None]:
+        def operation(self, module: str, verb: str, provider: str) -> Generator[None, None, None]:
             seen.append(f"{module}.{verb} on {provider}")
             yield
 

@@ -318,9 +318,8 @@ class Pilotis:
     async def _working(self) -> AsyncGenerator[None, None]:
         await self.__aenter__()
         try:
-            self.event  # noqa: B018 - a worker consumes, whether or not anything was emitted here
-            self.workflow  # noqa: B018
-            await gather(*(portable.aopen() for portable in list(self._modules.values())))
+            # A worker consumes, whether or not anything was emitted or started here.
+            await gather(*(self.module(module).aopen() for module in ("event", "workflow")))
             yield
         finally:
             await finish(self.__aexit__())

@@ -16,19 +16,127 @@ from pilotis.bridge import (
 )
 from pilotis.clock import Clock
 from pilotis.context import Context
+from pilotis.hooks import hookimpl
+from pilotis.ids import new_id
+from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.event.provider import (
+    ID_TTL,
+    DeadEvent,
+    DeadFilter,
+    Delivery,
+    Emitted,
+    EventCapability,
+    EventLane,
+    EventProvider,
+    LaneInfo,
+    Outcome,
+    OutgoingEvent,
+)
+from pilotis.modules.file.chunks import Chunks
+from pilotis.modules.file.links import Links
+from pilotis.modules.file.provider import FileCapability, FileProvider
+from pilotis.modules.file.types import FileInfo, Link, SignedUpload, WriteRequest
+from pilotis.modules.locking.provider import Grant, LockingCapability, LockingProvider, LockRequest, LockState
+from pilotis.modules.notification.addresses import bare_address, masked
+from pilotis.modules.notification.ledger import LedgerCapability, LedgerEntry, LedgerProvider, LedgerQuery
+from pilotis.modules.notification.model import Attachment, Content, Notification
+from pilotis.modules.notification.provider import (
+    DeliveryUpdate,
+    NotificationCapability,
+    NotificationProvider,
+    OutgoingMessage,
+    Receipt,
+)
+from pilotis.modules.workflow.model import (
+    AT_REST,
+    ENDED,
+    Claimed,
+    Ending,
+    Fault,
+    Fence,
+    Fire,
+    Letter,
+    Notice,
+    Parked,
+    RunQuery,
+    RunRecord,
+    RunStatus,
+    StepRecord,
+)
+from pilotis.modules.workflow.provider import FencedError, WorkflowCapability, WorkflowProvider
 from pilotis.provider import NoOptions, Provider
 
 __all__ = [
+    "AT_REST",
+    "ENDED",
+    "ID_TTL",
+    "Attachment",
+    "CacheCapability",
+    "CacheProvider",
+    "Chunks",
+    "Claimed",
     "Clock",
+    "Content",
     "Context",
+    "DeadEvent",
+    "DeadFilter",
+    "Delivery",
+    "DeliveryUpdate",
+    "Emitted",
+    "Ending",
+    "Entry",
+    "EventCapability",
+    "EventLane",
+    "EventProvider",
+    "Fault",
+    "Fence",
+    "FencedError",
+    "FileCapability",
+    "FileInfo",
+    "FileProvider",
+    "Fire",
     "Flights",
+    "Grant",
+    "LaneInfo",
     "Latch",
+    "LedgerCapability",
+    "LedgerEntry",
+    "LedgerProvider",
+    "LedgerQuery",
+    "Letter",
+    "Link",
+    "Links",
+    "LockRequest",
+    "LockState",
+    "LockingCapability",
+    "LockingProvider",
     "NoOptions",
+    "Notice",
+    "Notification",
+    "NotificationCapability",
+    "NotificationProvider",
+    "Outcome",
+    "OutgoingEvent",
+    "OutgoingMessage",
+    "Parked",
     "PerLoop",
     "Provider",
+    "Receipt",
+    "RunQuery",
+    "RunRecord",
+    "RunStatus",
+    "SignedUpload",
+    "StepRecord",
+    "WorkflowCapability",
+    "WorkflowProvider",
+    "WriteRequest",
+    "bare_address",
     "blocking",
     "finish",
     "gather",
+    "hookimpl",
+    "masked",
+    "new_id",
     "pause",
     "reset_after_fork",
     "run_blocking",

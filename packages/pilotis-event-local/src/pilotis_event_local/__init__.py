@@ -1,1 +1,7 @@
-"""The in-process event provider of Pilotis."""
+"""Events within one process, for Pilotis."""
+
+from __future__ import annotations
+
+from pilotis_event_local.provider import LocalEvents, LocalEventsOptions
+
+__all__ = ["LocalEvents", "LocalEventsOptions"]

@@ -149,7 +149,8 @@ class RetryingTests(EventTests):
         await lane.provider.emit([outgoing(str(delay), delay=delay) for delay in (3.0, 1.0, 2.0)])
         assert await lane.take() == []
         clock.advance(5)
-        assert ["1.0", "2.0", "3.0"] == [it.id for it in await lane.take()]
+        await lane.provider.emit([outgoing("now")])
+        assert ["1.0", "2.0", "3.0", "now"] == [it.id for it in await lane.take()]
 
     async def test_a_retry_counts_unless_it_does_not(self, lane: Reader, colour: Colour, clock: ManualClock) -> None:
         """The provider numbers the attempts, and hands out after the delay alone."""

@@ -1,0 +1,42 @@
+"""Events: emitted by whoever, handled at least once by each subscription, in the background."""
+
+from __future__ import annotations
+
+from pilotis.modules.event.declaring import Declarations
+from pilotis.modules.event.groups import Group
+from pilotis.modules.event.model import DeadLetter, DeadLetterRecord, Discard, Event, Message, RetryLater
+from pilotis.modules.event.portable import EventBus
+from pilotis.modules.event.provider import (
+    DeadEvent,
+    DeadFilter,
+    Delivery,
+    Emitted,
+    EventCapability,
+    EventLane,
+    EventProvider,
+    LaneInfo,
+    Outcome,
+    OutgoingEvent,
+)
+
+__all__ = [
+    "DeadEvent",
+    "DeadFilter",
+    "DeadLetter",
+    "DeadLetterRecord",
+    "Declarations",
+    "Delivery",
+    "Discard",
+    "Emitted",
+    "Event",
+    "EventBus",
+    "EventCapability",
+    "EventLane",
+    "EventProvider",
+    "Group",
+    "LaneInfo",
+    "Message",
+    "Outcome",
+    "OutgoingEvent",
+    "RetryLater",
+]

@@ -1,0 +1,99 @@
+"""Those who work on one subscription."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from pilotis.bridge import Latch
+from pilotis.context import Context
+from pilotis.modules.event.provider import Delivery
+from pilotis.modules.event.subscriptions import Subscription
+
+
+class Crew:
+    """The deliveries of a subscription that were taken on, and how many stints are at them.
+
+    At most one stint is on its way at a time, and whoever takes a delivery and sees more sends for the next one. So
+    quick handlers are run one after the other by one stint, and slow ones side by side.
+    """
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._lock = threading.Lock()
+        self._backlog: deque[Delivery] = deque()
+        self._filled = Latch()
+        self._stints = 0
+        self._running = 0
+        self._coming = False
+
+    @property
+    def _size(self) -> int:
+        """How many deliveries make one run."""
+        return self.subscription.batch or 1
+
+    @property
+    def free(self) -> int:
+        """How many deliveries more it would take."""
+        with self._lock:
+            return (self.subscription.concurrency - self._running) * self._size - len(self._backlog)
+
+    def add(self, deliveries: Sequence[Delivery]) -> bool:
+        """Take deliveries on. Return whether a stint has to begin."""
+        with self._lock:
+            self._backlog.extend(deliveries)
+            if len(self._backlog) >= self._size:
+                self._filled.set()
+            return self._send_for_one()
+
+    def arrive(self) -> None:
+        """Note that the stint that was sent for is here."""
+        with self._lock:
+            self._coming = False
+
+    def next(self) -> tuple[list[Delivery], bool]:
+        """Return the deliveries to run now, none when the stint is over, and whether another one has to begin."""
+        with self._lock:
+            taken = [self._backlog.popleft() for _ in range(min(len(self._backlog), self._size))]
+            if taken:
+                self._running += 1
+            else:
+                self._stints -= 1
+            return taken, self._send_for_one()
+
+    def done(self) -> None:
+        """Note that a run is over."""
+        with self._lock:
+            self._running -= 1
+
+    def _send_for_one(self) -> bool:
+        if not self._backlog or self._coming or self._stints >= self.subscription.concurrency:
+            return False
+        self._stints += 1
+        self._coming = True
+        return True
+
+    async def gather_batch(self, context: Context) -> None:
+        """Wait until there is a whole batch, or until the first of it has waited for long enough."""
+        with self._lock:
+            if not 0 < len(self._backlog) < self._size:
+                return
+            if self._filled.is_set():
+                self._filled = Latch()
+            filled = self._filled
+        await context.clock.wait(filled, self.subscription.within)
+
+    def leave(self, *, running: bool) -> None:
+        """Note that a stint broke off: in a run, or between two, or before it arrived."""
+        with self._lock:
+            self._stints -= 1
+            self._running -= running
+            self._coming = False
+
+    def clear(self) -> list[Delivery]:
+        """Give back what nobody has begun."""
+        with self._lock:
+            left, self._backlog = list(self._backlog), deque()
+            self._filled.set()
+        return left

@@ -1,0 +1,245 @@
+"""The dispatcher: hands the deliveries of all lanes to their handlers, and settles what became of them.
+
+It has two jobs on the background loop, one that receives and one that settles, and runs handlers in *stints*: a stint
+takes one delivery after the other from its crew's backlog, so that a thread or a loop is entered once for many.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from pilotis.backoff import Backoff
+from pilotis.bridge import Latch, drive, run_blocking
+from pilotis.context import Context
+from pilotis.errors import OperationError
+from pilotis.modules.base import Guard
+from pilotis.modules.event.crew import Crew
+from pilotis.modules.event.provider import Delivery, EventProvider, Outcome
+from pilotis.modules.event.running import CLEAN_UP_SECONDS, Runner
+from pilotis.modules.event.subscriptions import Registry, Subscription
+from pilotis.runtime import Job
+
+logger = logging.getLogger("pilotis.event")
+
+T = TypeVar("T")
+
+_OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
+_MOST_SETTLED = 500
+
+
+class Dispatcher:
+    """Works on the lanes of one bus, from `begin` to `stop`."""
+
+    def __init__(
+        self,
+        provider: EventProvider,
+        runner: Runner,
+        context: Context,
+        registry: Registry,
+        *,
+        declare: Callable[[], Awaitable[None]],
+        calling: Callable[[str], Guard],
+    ) -> None:
+        self._provider = provider
+        self._runner = runner
+        self._context = context
+        self._registry = registry
+        self._declare = declare
+        self._calling = calling
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Jobs and deliveries belong to the parent."""
+        self._lock = threading.Lock()
+        self._jobs: list[Job[Any]] = []
+        self._stints: set[Job[Any]] = set()
+        self._crews: dict[str, Crew] = {}
+        self._in_flight: dict[str, Delivery] = {}
+        self._outcomes: list[Outcome] = []
+        self._stopping = False
+        self._halted = Latch()
+        self._wake = Latch()
+        self._posted = Latch()
+        self.settled = Latch()
+        """Set when deliveries have been settled, and replaced by a new one."""
+        self._last = False
+        self._quiet = Latch()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it works."""
+        return bool(self._jobs)
+
+    def begin(self) -> None:
+        """Start to work. Doing so again does nothing."""
+        with self._lock:
+            if self._jobs or self._stopping:
+                return
+            spawn = self._context.runtime.spawn
+            self._jobs = [spawn(self._receive(), "event receiver"), spawn(self._settle(), "event settler")]
+
+    def announce(self) -> None:
+        """Have those who wait for deliveries to be settled look again."""
+        settled, self.settled = self.settled, Latch()
+        settled.set()
+
+    def poke(self) -> None:
+        """Have it look again: at what it may receive, and for which lanes."""
+        self._wake.set()
+
+    async def stop(self, grace: float) -> None:
+        """Begin nothing more, give back what was not begun, and wait up to `grace` real seconds for the rest.
+
+        Handlers that are not done by then are cancelled, and their deliveries given back.
+        """
+        self._stopping = True
+        self._halted.set()
+        self.poke()
+        if not self._jobs:
+            return
+        receiver, settler = self._jobs
+        await receiver.ended.wait()
+        for crew in self._crews.values():
+            self._give_back(crew.clear())
+        await self._await_quiet(grace)
+        self._give_back(list(self._in_flight.values()))
+        for job in list(self._stints):
+            job.cancel()
+        await self._await_quiet(CLEAN_UP_SECONDS)
+        self._post([], last=True)
+        await settler.ended.wait()
+        self._jobs = []
+
+    async def _await_quiet(self, seconds: float) -> None:
+        """Wait until no stint is left. Real seconds: a test's clock would not move by itself."""
+        with self._lock:
+            self._quiet = Latch()
+            if not self._stints:
+                return
+        await self._quiet.wait(seconds)
+
+    # Receiving
+
+    async def _receive(self) -> None:
+        while True:
+            self._wake = Latch()
+            if self._stopping:
+                return
+            await self._persist("declare", self._declare)
+            capacity = self._capacity()
+            deliveries = await self._persist("receive", partial(self._provider.receive, capacity, self._wake))
+            self._hand_out(deliveries or [])
+
+    def _capacity(self) -> dict[str, int]:
+        before, self._crews = self._crews, {it.lane: self._crew(it) for it in self._registry.all()}
+        for lane in before.keys() - self._crews.keys():
+            self._give_back(before[lane].clear())
+        return {lane: free for lane, crew in self._crews.items() if (free := crew.free) > 0}
+
+    def _crew(self, subscription: Subscription) -> Crew:
+        crew = self._crews.get(subscription.lane)
+        if crew is None:
+            return Crew(subscription)
+        crew.subscription = subscription
+        return crew
+
+    def _hand_out(self, deliveries: Sequence[Delivery]) -> None:
+        by_lane: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            self._in_flight[delivery.receipt] = delivery
+            by_lane.setdefault(delivery.lane, []).append(delivery)
+        for lane, mine in by_lane.items():
+            crew = self._crews[lane]
+            if crew.add(mine):
+                self._begin_stint(crew)
+
+    def _begin_stint(self, crew: Crew) -> None:
+        job = self._context.runtime.spawn(self._work(crew), f"event handlers of {crew.subscription.lane}")
+        with self._lock:
+            self._stints.add(job)
+        job.ended.on_set(partial(self._end_stint, job))
+
+    def _end_stint(self, job: Job[Any]) -> None:
+        with self._lock:
+            self._stints.discard(job)
+            quiet = not self._stints
+        if quiet:
+            self._quiet.set()
+        self.poke()
+
+    # Running
+
+    async def _work(self, crew: Crew) -> None:
+        held: list[Delivery] = []
+        try:
+            if crew.subscription.runs_on_thread:
+                await run_blocking(drive, self._stint(crew, held), "handler")
+            else:
+                await self._context.runtime.call(self._stint, crew, held)
+        except BaseException:  # the loop of the handlers ended, or the dispatcher was told to
+            crew.leave(running=bool(held))
+            self._give_back([*held, *crew.clear()])
+            raise
+
+    async def _stint(self, crew: Crew, held: list[Delivery]) -> None:
+        """Run one delivery after the other, here: on a thread of its own, or on the handlers' home loop."""
+        crew.arrive()
+        while True:
+            if crew.subscription.batch is not None:
+                self.poke()
+                await crew.gather_batch(self._context)
+            held[:], more = crew.next()
+            if more:
+                self._begin_stint(crew)
+            if not held:
+                return
+            judged = await self._runner.run(crew.subscription, held)
+            self._post([it.outcome for it in judged])
+            held.clear()
+            crew.done()
+
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        self._post([Outcome(delivery=delivery, verdict="back") for delivery in deliveries])
+
+    def _post(self, outcomes: Sequence[Outcome], *, last: bool = False) -> None:
+        """Note how deliveries ended. What comes after a delivery was given back is refused."""
+        with self._lock:
+            self._outcomes.extend(it for it in outcomes if self._in_flight.pop(it.delivery.receipt, None) is not None)
+            self._last |= last
+            posted = self._posted
+        posted.set()
+
+    # Settling
+
+    async def _settle(self) -> None:
+        while True:
+            await self._posted.wait()
+            with self._lock:
+                self._posted = Latch()
+                outcomes, self._outcomes = self._outcomes, []
+                last = self._last
+            for start in range(0, len(outcomes), _MOST_SETTLED):
+                chunk = outcomes[start : start + _MOST_SETTLED]
+                await self._persist("settle", partial(self._provider.settle, chunk))
+            self.announce()
+            if last:
+                return
+
+    async def _persist(self, operation: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat a call of the provider until it succeeds; an outage is logged once."""
+        failures = 0
+        while True:
+            try:
+                with self._calling(operation):
+                    return await call()
+            except OperationError as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("events wait for their backend: %s", error)
+                if self._stopping:
+                    return None
+                await self._context.clock.wait(self._halted, _OUTAGE.delay(failures))

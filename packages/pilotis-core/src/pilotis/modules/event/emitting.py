@@ -1,0 +1,200 @@
+"""The part of the event bus that emits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pilotis.backoff import Backoff
+from pilotis.bridge import blocking
+from pilotis.context import Context
+from pilotis.errors import InvalidInputError, NotFoundError, UnsupportedError
+from pilotis.ids import new_id
+from pilotis.keys import check_text
+from pilotis.modules.base import diverted, operation
+from pilotis.modules.event.checks import Priority
+from pilotis.modules.event.declaring import Interceptor
+from pilotis.modules.event.groups import Group
+from pilotis.modules.event.messages import pack
+from pilotis.modules.event.model import Message
+from pilotis.modules.event.operations import LaneOperations
+from pilotis.modules.event.provider import Emitted, EventCapability, EventProvider, OutgoingEvent
+from pilotis.scopes import stage
+from pilotis.settings.model import EventSettings
+
+_NEEDED = (
+    ("key", EventCapability.ORDER),
+    ("delay", EventCapability.DELAY),
+    ("priority", EventCapability.PRIORITY),
+    ("dedupe", EventCapability.DEDUPE),
+    ("group", EventCapability.GROUPS),
+)
+
+
+class Emitting(LaneOperations):
+    """Emits events: at once, with a group, or with whatever surrounds the caller."""
+
+    def __init__(self, provider: EventProvider, settings: EventSettings, context: Context | None) -> None:
+        super().__init__(provider, context=context)
+        self.settings = settings
+        self.groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
+        """The groups whose blocks have not ended."""
+        self._interceptors: list[Interceptor] = []
+
+    @operation
+    async def aemit(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        attempts: int | None = None,
+        delay: float | timedelta | None = None,
+        backoff: Backoff | float | timedelta | None = None,
+        group: str | None = None,
+        priority: Priority | None = None,
+        key: str | None = None,
+        dedupe: str | None = None,
+        dedupe_ttl: float | timedelta | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        now: bool = False,
+    ) -> str:
+        """Emit an event and return its id; of one that repeats another, the id of the other.
+
+        The options are those of `Message`. Inside `group()`, a transaction or a workflow the event waits for the
+        end of it, unless `now` is true. Raises InvalidInputError for a name, data or option that cannot be used, and,
+        where `unrouted = "error"`, NotFoundError when nobody subscribes.
+        """
+        message = Message(
+            name, data, id, attempts, delay, backoff, group, priority, key, dedupe, dedupe_ttl, metadata
+        )  # fmt: skip
+        return (await self._emit([message], now=now))[0]
+
+    emit = blocking(aemit)
+
+    @operation
+    async def aemit_many(
+        self,
+        messages: Sequence[Message],
+        *,
+        attempts: int | None = None,
+        delay: float | timedelta | None = None,
+        backoff: Backoff | float | timedelta | None = None,
+        group: str | None = None,
+        priority: Priority | None = None,
+        dedupe_ttl: float | timedelta | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        now: bool = False,
+    ) -> list[str]:
+        """Emit events, all or none, and return their ids in order. The options hold for messages without their own."""
+        defaults = Message(
+            "defaults", attempts=attempts, delay=delay, backoff=backoff, group=group,
+            priority=priority, dedupe_ttl=dedupe_ttl, metadata=metadata,
+        )  # fmt: skip
+        for index, message in enumerate(messages):
+            if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+                raise InvalidInputError(f"messages[{index}]: expected a Message, got {type(message).__name__}")
+        return await self._emit([message.over(defaults) for message in messages], now=now)
+
+    emit_many = blocking(aemit_many)
+
+    @operation
+    async def asend(self, events: Sequence[OutgoingEvent]) -> list[Emitted]:
+        """Send events that a stage kept back, all or none. Sending them again with the same ids is safe for a day."""
+        await self._declare_lanes()
+        with self.calling("emit"):
+            emitted = await self._provider.emit(events)
+        if self.settings.unrouted == "error":
+            _refuse_unrouted(events, emitted)
+        await self._arrived()
+        return emitted
+
+    send = blocking(asend)
+
+    async def _emit_now(self, message: Message) -> None:
+        await self.aemit_many([message], now=True)
+
+    async def _emit(self, messages: Sequence[Message], *, now: bool) -> list[str]:
+        if self._interceptors:
+            messages = [await self._intercepted(message) for message in messages]
+        events = [self._pack(message) for message in messages]
+        around = None if now else stage.get()
+        for group in {message.group: None for message in messages if message.group is not None}:
+            mine = [event for message, event in zip(messages, events, strict=True) if message.group == group]
+            await self._keep_back(group, mine)
+        rest = [event for message, event in zip(messages, events, strict=True) if message.group is None]
+        if around is not None:
+            await around.stage(self, rest)
+        elif rest:
+            repeated = {event.id: it.id for event, it in zip(rest, await self.asend(rest), strict=True)}
+            return [repeated.get(event.id, event.id) for event in events]
+        return [event.id for event in events]
+
+    def _pack(self, message: Message) -> OutgoingEvent:
+        for option, capability in _NEEDED:
+            if getattr(message, option) is not None:
+                self.require(capability)
+        return pack(message, self.settings, self.context.clock, hurried=self.settings.mode == "inline")
+
+    async def _intercepted(self, message: Message) -> Message:
+        for function in self._interceptors:
+            answer = await self.context.runtime.call(function, message)
+            if answer is not None and not isinstance(answer, Message):
+                raise InvalidInputError(f"an interceptor may return a Message or None, not {type(answer).__name__}")
+            message = message if answer is None else answer
+        return message
+
+    # Groups
+
+    @diverted
+    def group(self) -> Group:
+        """Return a block, `with` or `async with`: its events are sent together at its end, or dropped if it raises."""
+        return Group(self, new_id(self.context.clock))
+
+    async def _keep_back(self, group: str, events: Sequence[OutgoingEvent]) -> None:
+        block = self.groups.get(group)
+        if block is not None:
+            await block.stage(self, events)
+            return
+        with self.calling("stage"):
+            await self._provider.stage(group, events)
+
+    @operation
+    async def arelease_group(self, id: str) -> int:
+        """Send what was emitted with `group=id`, all or none, and return how many events that were."""
+        self.require(EventCapability.GROUPS)
+        block = self.groups.get(check_text(id, "id"))
+        if block is not None:
+            return await block.release()
+        await self._declare_lanes()
+        with self.calling("release"):
+            released = await self._provider.release(id)
+        await self._arrived()
+        return len(released)
+
+    release_group = blocking(arelease_group)
+
+    @operation
+    async def aclear_group(self, id: str, names: Collection[str] | None = None) -> int:
+        """Drop what was emitted with `group=id`, or only events of these names, and return how many."""
+        self.require(EventCapability.GROUPS)
+        names = None if names is None else frozenset([names] if isinstance(names, str) else names)
+        block = self.groups.get(check_text(id, "id"))
+        if block is not None:
+            return block.drop(names)
+        with self.calling("clear"):
+            return await self._provider.clear(id, names)
+
+    clear_group = blocking(aclear_group)
+
+    def transaction(self, connection: object) -> Any:
+        """Emit through the caller's own database transaction. Raises UnsupportedError: there is no outbox here."""
+        raise UnsupportedError("an outbox for transactions", self.provider_name)
+
+
+def _refuse_unrouted(events: Sequence[OutgoingEvent], emitted: Sequence[Emitted]) -> None:
+    names = {event.name for event, it in zip(events, emitted, strict=True) if not it.lanes and not it.repeated}
+    if names:
+        raise NotFoundError(f"nobody subscribes to {', '.join(sorted(names))}", module="event", operation="emit")

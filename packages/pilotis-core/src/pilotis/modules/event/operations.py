@@ -1,0 +1,164 @@
+"""What operators do with lanes and dead letters. Every command of the command line is one of these verbs first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from datetime import UTC, datetime, timedelta
+
+from pilotis.bridge import blocking, blocking_iterator
+from pilotis.durations import seconds
+from pilotis.errors import InvalidInputError, NotFoundError
+from pilotis.keys import check_text
+from pilotis.modules.base import Portable, operation, operation_iterator
+from pilotis.modules.event.messages import read
+from pilotis.modules.event.model import DeadLetterRecord
+from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventProvider, LaneInfo
+
+
+class LaneOperations(Portable[EventProvider]):
+    """The part of the event bus that looks after lanes."""
+
+    module = "event"
+
+    @operation
+    async def alanes(self) -> list[LaneInfo]:
+        """Return how each lane of the service is doing: what waits, what is in flight, what is dead."""
+        with self.calling("lanes"):
+            return await self._provider.lanes()
+
+    lanes = blocking(alanes)
+
+    @operation
+    async def apause(self, id: str) -> None:
+        """Have a subscription be given nothing more. Its lane goes on taking events; runs under way go on.
+
+        `id` is the subscription's, or the name of the lane of handlers without one. Raises NotFoundError for an
+        unknown one.
+        """
+        await self._set_paused(id, paused=True)
+
+    pause = blocking(apause)
+
+    @operation
+    async def aresume(self, id: str) -> None:
+        """Undo `pause`."""
+        await self._set_paused(id, paused=False)
+
+    resume = blocking(aresume)
+
+    @operation
+    async def apurge(self, id: str) -> int:
+        """Drop what waits for a subscription, delayed events and retries too, and return how many.
+
+        What is in flight goes on, and dead letters stay. Raises NotFoundError for an unknown subscription.
+        """
+        found = await self._lanes_of(id)
+        with self.calling("purge"):
+            purged = await self._provider.purge(found)
+        self._changed()
+        return purged
+
+    purge = blocking(apurge)
+
+    @operation_iterator
+    async def adead_letters(
+        self, subscription: str | None = None, name: str | None = None, since: datetime | float | None = None
+    ) -> AsyncGenerator[DeadLetterRecord, None]:
+        """List the deliveries that were given up, the oldest first.
+
+        Narrowed to those of a subscription's id, of an event's name, and of those that died since a time (a datetime
+        with a time zone, or seconds since 1970).
+        """
+        where = DeadFilter(subscription=subscription, name=name, since=_timestamp(since))
+        with self.calling("dead"):
+            async for dead in self._provider.dead(where):
+                yield _record(dead)
+
+    dead_letters = blocking_iterator(adead_letters)
+
+    @operation
+    async def areplay(self, ids: Collection[str] | str | None = None, subscription: str | None = None) -> int:
+        """Hand dead letters to their subscriptions once more, with all their attempts, and return how many.
+
+        `ids` are those of events; None means all. A letter that is no longer dead is not counted, so that repeating
+        a replay is safe.
+        """
+        with self.calling("replay"):
+            replayed = await self._provider.replay(DeadFilter(ids=_id_set(ids), subscription=subscription))
+        await self._arrived()
+        return replayed
+
+    replay = blocking(areplay)
+
+    @operation
+    async def apurge_dead(self, subscription: str | None = None, *, older_than: float | timedelta = 0) -> int:
+        """Remove dead letters that died at least `older_than` seconds ago, and return how many."""
+        before = self.context.clock.time() - seconds(older_than, "older_than")
+        with self.calling("bury"):
+            return await self._provider.bury(DeadFilter(subscription=subscription, before=before))
+
+    purge_dead = blocking(apurge_dead)
+
+    async def _set_paused(self, id: str, *, paused: bool) -> None:
+        found = await self._lanes_of(id)
+        with self.calling("pause"):
+            await self._provider.pause(found, paused=paused)
+        self._changed()
+
+    async def _lanes_of(self, id: str) -> list[str]:
+        check_text(id, "id")
+        await self._declare_lanes()
+        infos = await self.alanes()
+        found = [info.lane for info in infos if id in (info.subscription, info.lane)]
+        if not found:
+            known = ", ".join(sorted(info.subscription or info.lane for info in infos)) or "none"
+            raise NotFoundError(f"there is no subscription {id!r}; there are: {known}", module="event")
+        return found
+
+    # What the bus does about it
+
+    async def _declare_lanes(self) -> None:
+        """Make the lanes of what was subscribed since the last time."""
+        raise NotImplementedError
+
+    async def _arrived(self) -> None:
+        """Act on events that have come into lanes."""
+        raise NotImplementedError
+
+    def _changed(self) -> None:
+        """Act on a lane that is not what it was."""
+        raise NotImplementedError
+
+
+def _id_set(ids: Collection[str] | str | None) -> frozenset[str] | None:
+    if ids is None:
+        return None
+    return frozenset([ids] if isinstance(ids, str) else ids)
+
+
+def _timestamp(since: datetime | float | None) -> float | None:
+    if since is None:
+        return None
+    if not isinstance(since, datetime):
+        return seconds(since, "since")
+    if since.tzinfo is None:
+        raise InvalidInputError("since: expected a datetime with a time zone, such as datetime.now(UTC)")
+    return since.timestamp()
+
+
+def _record(dead: DeadEvent) -> DeadLetterRecord:
+    body = read(dead.body, dead.name)
+    return DeadLetterRecord(
+        id=dead.id,
+        name=dead.name,
+        data=body.data,
+        metadata=body.metadata,
+        emitted_at=datetime.fromtimestamp(body.at, UTC),
+        subscription=dead.lane.subscription,
+        pattern=dead.lane.pattern,
+        cause=dead.cause,
+        error=dead.error,
+        traceback=dead.traceback,
+        attempts=dead.attempts,
+        died_at=datetime.fromtimestamp(dead.died_at, UTC),
+    )

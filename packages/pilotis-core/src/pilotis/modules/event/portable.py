@@ -1,0 +1,233 @@
+"""The event bus that an application holds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, final
+
+from pilotis.backoff import Backoff
+from pilotis.bridge import blocking, finish, pause, reset_after_fork
+from pilotis.context import Context
+from pilotis.durations import optional_seconds
+from pilotis.keys import check_text
+from pilotis.modules.base import operation
+from pilotis.modules.event.checks import check_pattern
+from pilotis.modules.event.declaring import Declaration, Declarations, Subscribing
+from pilotis.modules.event.dispatch import Dispatcher
+from pilotis.modules.event.draining import Now, Wait, drained, wait_really
+from pilotis.modules.event.emitting import Emitting
+from pilotis.modules.event.inline import run_inline
+from pilotis.modules.event.provider import EventCapability, EventProvider, LaneInfo
+from pilotis.modules.event.running import Runner
+from pilotis.modules.event.schedule import Periodic, Scheduler
+from pilotis.modules.event.subscriptions import Registry, lane_id
+from pilotis.settings.model import EventSettings
+
+logger = logging.getLogger("pilotis.event")
+
+
+@final
+class EventBus(Emitting, Declarations):
+    """Emits events, and has the handlers that subscribed to them run: at least once each, whatever the others do.
+
+    Handlers are declared with `on`, here or on `Handlers` that are included. In role "emit" none of them run here.
+    """
+
+    def __init__(
+        self, provider: EventProvider, *, settings: EventSettings | None = None, context: Context | None = None
+    ) -> None:
+        Emitting.__init__(self, provider, settings or EventSettings(), context)
+        Declarations.__init__(self)
+        self._registry = Registry(self.settings)
+        self._periodics: list[Periodic] = []
+        self._known = 0
+        self._runner = Runner(self.context)
+        self._dispatcher = Dispatcher(
+            self._provider,
+            self._runner,
+            self.context,
+            self._registry,
+            declare=self._declare_lanes,
+            calling=self.calling,
+        )
+        self._scheduler = Scheduler(self.context, self._emit_now)
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's handlers and timers are not here; the next verb begins anew."""
+        self._dispatcher.after_fork()
+        self._scheduler.after_fork()
+
+    @property
+    def stuck_handlers(self) -> int:
+        """How many handlers were given up after their timeout, and still run: nothing can stop a thread."""
+        return self._runner.stuck.value
+
+    # Declaring
+
+    def include(self, handlers: Declarations) -> None:
+        """Take in what is declared on `handlers`, now and later. Including the same again does nothing.
+
+        Raises ConfigurationError for an id that an event has a handler for already.
+        """
+        handlers.bind(self)
+
+    def take(self, declaration: Declaration) -> None:
+        """Act on one declaration. Raises ConfigurationError for one that cannot work."""
+        if isinstance(declaration, Subscribing):
+            self._registry.add(declaration)
+        elif isinstance(declaration, Periodic):
+            self._periodics.append(declaration)
+        else:
+            self._interceptors.append(declaration.function)
+        if self.is_open:
+            self._begin()
+
+    def _declare(self, declaration: Declaration) -> None:
+        self.take(declaration)
+        super()._declare(declaration)
+
+    @operation
+    async def asubscribe(
+        self,
+        name: str,
+        handler: Callable[..., Any],
+        *,
+        id: str | None = None,
+        attempts: int | None = None,
+        backoff: Backoff | float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        batch: int | None = None,
+        within: float | timedelta | None = None,
+    ) -> None:
+        """Have `handler` handle the events of a name or pattern, from now on; see `on` for the options and errors.
+
+        When it returns, the backend knows: whatever is emitted afterwards, by any process, reaches the handler.
+        """
+        self.on(
+            name, id=id, attempts=attempts, backoff=backoff, timeout=timeout,
+            concurrency=concurrency, batch=batch, within=within,
+        )(handler)  # fmt: skip
+        await self._declare_lanes()
+
+    subscribe = blocking(asubscribe)
+
+    @operation
+    async def aunsubscribe(self, name: str, *, id: str | None = None) -> bool:
+        """End a subscription for this process; without an `id`, all of the name's that have none.
+
+        Returns whether there was one. A run under way goes on. Where the backend outlives the process the lane stays
+        and goes on taking events; otherwise it is removed with all that waits in it.
+        """
+        self._withdraw(check_pattern(check_text(name, "name")), id)
+        found = self._registry.remove(name, id)
+        self._dispatcher.poke()
+        if found and EventCapability.DURABLE not in self._own.capabilities:
+            with self.calling("forget"):
+                await self._provider.forget([lane_id(name, id)])
+            self._changed()
+        return found
+
+    unsubscribe = blocking(aunsubscribe)
+
+    # Life cycle
+
+    @operation
+    async def adrain(self, timeout: float | timedelta | None = None) -> bool:
+        """Wait until all that this process subscribes to is handled: what waits, what runs, retries, delayed events.
+
+        Returns True when nothing is left. Returns False when something is after `timeout` seconds, and at once when
+        all that is left is due later than that. Paused lanes are not waited for, nor is anything in role "emit".
+        Not for use inside a handler, which would wait for itself.
+        """
+        patience = optional_seconds(timeout, "timeout")
+        clock = self.context.clock
+        return await self._drain(clock.monotonic, clock.wait, patience, patience)
+
+    drain = blocking(adrain)
+
+    async def aclose(self) -> None:
+        """Have what waits be handled, for up to `event.grace` seconds, and close. Later verbs raise `ClosedError`.
+
+        A backend that outlives the process keeps what waits: then only runs under way are waited for.
+        """
+        try:
+            if self.is_open:
+                await finish(self._wind_down())
+        finally:
+            await super().aclose()
+
+    close = blocking(aclose)
+
+    @property
+    def _inline(self) -> bool:
+        return self.settings.mode == "inline"
+
+    async def _started(self) -> None:
+        await self._declare_lanes()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin to consume, unless the role or the mode forbids it, or there is nothing to do."""
+        if self.context.role == "emit":
+            return
+        if self._periodics:
+            self._scheduler.begin(self._periodics)
+        if self._registry.version and not self._inline:
+            self._dispatcher.begin()
+            self._dispatcher.poke()
+
+    async def _declare_lanes(self) -> None:
+        version = self._registry.version
+        if version == self._known:
+            return
+        with self.calling("declare"):
+            await self._provider.declare([subscription.spec for subscription in self._registry.all()])
+        self._known = version
+
+    async def _arrived(self) -> None:
+        if self._inline and self.context.role != "emit":
+            await run_inline(self._provider, self._registry, self._runner)
+        elif not self._dispatcher.begun:
+            self._begin()
+
+    def _changed(self) -> None:
+        self._dispatcher.announce()
+
+    async def _wind_down(self) -> None:
+        try:
+            await self._scheduler.stop()
+            if self._dispatcher.begun and EventCapability.DURABLE not in self._own.capabilities:
+                await self._finish_what_waits(self.settings.grace)
+        finally:
+            await self._dispatcher.stop(self.settings.grace)
+
+    async def _finish_what_waits(self, grace: float) -> None:
+        # Real seconds: a test's clock does not move by itself, and nothing that it delays would ever be due.
+        horizon = grace if await self._clock_moves() else 0.0
+        if not await self._drain(time.monotonic, wait_really, grace, horizon):
+            logger.warning("events were left over when the bus was closed: %s", await self._left_over())
+
+    async def _clock_moves(self) -> bool:
+        before = self.context.clock.monotonic()
+        await pause(0.001)
+        return self.context.clock.monotonic() > before
+
+    async def _drain(self, now: Now, wait: Wait, patience: float | None, horizon: float | None) -> bool:
+        if not self._dispatcher.begun:
+            return True
+        return await drained(
+            self._own_lanes, lambda: self._dispatcher.settled, now, wait, patience=patience, horizon=horizon
+        )
+
+    async def _own_lanes(self) -> list[LaneInfo]:
+        with self.calling("lanes"):
+            return [info for info in await self._provider.lanes() if self._registry.get(info.lane) is not None]
+
+    async def _left_over(self) -> str:
+        counts = {info.lane: info.queued + info.held + info.delayed for info in await self._own_lanes()}
+        return ", ".join(f"{count} for {lane!r}" for lane, count in counts.items() if count)
