@@ -116,7 +116,11 @@ def test_the_command_prints_a_summary(tmp_path: Path) -> None:
 
 def test_the_command_exits_1_when_the_books_do_not_balance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says what is wrong."""
-    monkeypatch.setattr(main, "check_books", lambda *_: ["stock of tea: 3 units, 4 in the books"])
+
+    def unbalanced(shop: Shop, outcome: Outcome) -> list[str]:
+        return ["stock of tea: 3 units, 4 in the books"]
+
+    monkeypatch.setattr(main, "check_books", unbalanced)
     result = runner.invoke(typed, ["--out", str(tmp_path)])
     assert 1 == result.exit_code
     assert "3 units, 4 in the books" in result.output

@@ -37,7 +37,8 @@ def in_threads(*actions: Callable[[], Any]) -> list[Any]:
 
 def test_threads_and_tasks_share_one_computation() -> None:
     """54 callers, on threads and in three loops: one call, one result."""
-    flights, calls, ready = Flights(), [], threading.Barrier(27)
+    flights, ready = Flights(), threading.Barrier(27)
+    calls: list[int] = []
 
     async def compute() -> str:
         calls.append(1)
@@ -60,7 +61,8 @@ def test_threads_and_tasks_share_one_computation() -> None:
 
 def test_one_after_the_other_computes_anew() -> None:
     """A flight ends with its result; it is no cache."""
-    flights, calls = Flights(), []
+    flights = Flights()
+    calls: list[int] = []
 
     async def compute() -> int:
         calls.append(1)
@@ -71,7 +73,8 @@ def test_one_after_the_other_computes_anew() -> None:
 
 def test_a_failed_leader_fails_its_followers() -> None:
     """Nobody tries again what failed a moment ago."""
-    flights, calls, begun = Flights(), [], threading.Event()
+    flights, begun = Flights(), threading.Event()
+    calls: list[int] = []
 
     async def fail() -> None:
         calls.append(1)
@@ -115,7 +118,8 @@ def test_a_cancelled_leader_hands_over() -> None:
 
 def test_an_interrupted_leader_hands_over() -> None:
     """Ctrl-C in the thread that computes: a task elsewhere takes over, and the interrupt is raised promptly."""
-    flights, begun, results = Flights(), threading.Event(), []
+    flights, begun = Flights(), threading.Event()
+    results: list[str] = []
 
     async def hang() -> str:
         begun.set()

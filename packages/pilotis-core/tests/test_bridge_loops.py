@@ -1,5 +1,7 @@
 """Rules 11 and 13 of the bridge: resources per loop, crossing loops, forks."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -130,7 +132,8 @@ def test_a_coroutine_crosses_over_with_its_context_and_back_with_its_result() ->
 
 def test_a_cancelled_caller_cancels_over_there_and_waits_for_the_clean_up() -> None:
     """Nothing is left behind on the other loop."""
-    home, cleaned = _Loop(), []
+    home = _Loop()
+    cleaned: list[bool] = []
 
     async def work() -> None:
         try:

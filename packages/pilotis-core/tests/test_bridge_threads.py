@@ -1,5 +1,7 @@
 """Rules 5, 6 and 10 of the bridge: helper threads, undo, and clean-up that survives cancellation."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio

@@ -241,7 +241,8 @@ def test_the_interpreter_exits_while_work_is_under_way() -> None:
         "print(drive(runtime.run(run_blocking(lambda: 'ready'))))\n"
     )
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, check=False, text=True, timeout=20)
+    command = [sys.executable, "-X", "dev", "-c", code]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=20)
 
     assert (0, "ready\n", "") == (done.returncode, done.stdout, done.stderr)
     assert time.monotonic() - start < 10

@@ -23,7 +23,8 @@ def test_it_stands_still_until_it_is_moved() -> None:
 
 def test_who_waits_wakes_when_its_time_has_come() -> None:
     """Threads and tasks, in the order of their times, each seeing the time it waited for."""
-    clock, woken = ManualClock(), []
+    clock = ManualClock()
+    woken: list[tuple[str, bool]] = []
 
     def on_thread() -> None:
         drive(clock.pause(2))

@@ -149,7 +149,7 @@ def _reason(error: Exception) -> str:
 
 
 def _checked(name: str, rows: Iterator[list[str]], columns: tuple[str, ...]) -> Iterator[Row]:
-    header = next(rows, [])
+    header = next(rows, list[str]())
     for column in columns:
         if column not in header:
             raise DataError(f"{name}, row 1: expected a column {column}, got {', '.join(header) or 'nothing'}")

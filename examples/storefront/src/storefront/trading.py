@@ -20,10 +20,10 @@ IN_FLIGHT = 8
 class Outcome(Struct):
     """How the orders of a day ended."""
 
-    placed: set[int] = field(default_factory=set)
-    compensated: dict[int, str] = field(default_factory=dict)
+    placed: set[int] = field(default_factory=set[int])
+    compensated: dict[int, str] = field(default_factory=dict[int, str])
     """The order's number, and the kind of error that ended it."""
-    broken: dict[int, str] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict[int, str])
     """Runs that ended in no way that the shop expects. There are none."""
 
     @property

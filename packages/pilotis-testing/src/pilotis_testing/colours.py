@@ -8,7 +8,7 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pilotis.bridge import drive, gather, run_blocking, running_loop
 
@@ -145,7 +145,7 @@ def _dress(result: Any, colour: Colour) -> Any:
 
 
 def _has_twins(result: Any) -> bool:
-    kind: type[Any] = type(result)
+    kind = cast("type[Any]", type(result))
     return kind.__module__.startswith("pilotis.modules") and any(
         name.startswith("a") and len(name) > 1 and hasattr(result, name[1:]) for name in vars(kind)
     )
