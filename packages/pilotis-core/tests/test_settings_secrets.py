@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pilotis.errors import ConfigurationError
 from pilotis.settings import Masked, Secret, Settings, convert_options, load, mask_text, mask_url
+from pilotis.settings.secrets import mask_urls, mask_value
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,16 @@ def test_the_password_of_a_url_is_never_shown(secret: str) -> None:
         assert secret not in shown_of({"cache": url})
         assert secret not in shown_of({"cache": {"url": url}})
         assert secret not in shown_of({"connections": {"main": url}, "cache": {"url": "main"}})
+
+
+def test_a_message_keeps_its_words_and_loses_the_secrets_of_its_urls() -> None:
+    """Drivers put the address that they were given into what they raise."""
+    message = "cannot reach redis://shop:hunter2@h:1/0, nor https://h/?token=hunter2: it is 12:30, user@example.com"
+    masked = "cannot reach redis://shop:***@h:1/0, nor https://h/?token=*** it is 12:30, user@example.com"
+    assert mask_urls(message) == masked
+
+
+@pytest.mark.parametrize(("value", "shown"), [(3, 3), (None, None), (True, True), ("x", "***"), (["x"], "***")])
+def test_of_a_value_numbers_may_be_shown(value: object, shown: object) -> None:
+    """Anything else could hold a secret."""
+    assert mask_value(value) == shown

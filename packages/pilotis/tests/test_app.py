@@ -422,3 +422,38 @@ def test_plugins_see_apps_come_and_go_and_may_bring_telemetry() -> None:
         plugins().unregister(name=plugin)
 
     assert ["opened shop", "cache.get on memory", "cache.set on memory", "closing shop"] == seen
+
+
+def test_a_plugin_that_raises_leaves_nothing_open() -> None:
+    """Its error is told, and every module is closed all the same."""
+
+    class Broken:
+        def __init__(self, hook: str) -> None:
+            self.hook = hook
+
+        @hookimpl
+        def pilotis_app_opened(self, app: Pilotis) -> None:
+            if self.hook == "opened":
+                raise LookupError("opened")
+
+        @hookimpl
+        def pilotis_app_closing(self, app: Pilotis) -> None:
+            if self.hook == "closing":
+                raise LookupError("closing")
+
+    for hook in ("opened", "closing"):
+        app = Pilotis({"cache": "memory"})
+        name = plugins().register(Broken(hook))
+        try:
+            with pytest.raises(LookupError, match=hook), app:
+                app.cache.set("k", 1)
+            assert not app._modules["cache", "default"].is_open  # pyright: ignore[reportPrivateUsage]
+        finally:
+            plugins().unregister(name=name)
+        app.close()
+
+
+def test_an_outbox_that_nobody_provides_is_told() -> None:
+    """It is not passed over in silence."""
+    with pytest.raises(ConfigurationError, match="pip install pilotis-store-sqlite"):
+        _ = Pilotis({"event": {"outbox": "sqlite:///shop.db"}}).event

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 from pilotis.bridge import Flights, Latch, blocking, finish, gather, run_blocking, running_loop
 from pilotis.checks import Check, check, error_of
@@ -15,7 +15,7 @@ from pilotis.context import Context, Role
 from pilotis.declarations import Declaration, parts
 from pilotis.discovery import plugins
 from pilotis.errors import ClosedError, ConfigurationError
-from pilotis.modules.base import Portable
+from pilotis.modules.base import Portable, diverted
 from pilotis.modules.event.declaring import Declarations
 from pilotis.override import Override
 from pilotis.runtime import Runtime
@@ -47,7 +47,7 @@ class Pilotis:
 
     def __init__(self, settings: Source | None = None, *, role: Role | None = None, clock: Clock | None = None) -> None:
         self._reader = SettingsReader(settings, files=False)
-        self._given = (role, clock)
+        self._given = _given(role, clock)
         self._prepare()
         self._reader.read()
 
@@ -67,7 +67,7 @@ class Pilotis:
         """
         app = cls.__new__(cls)
         app._reader = SettingsReader(settings, files=True)
-        app._given = (role, clock)
+        app._given = _given(role, clock)
         app._prepare()
         if not lazy:
             app._reader.read()
@@ -78,7 +78,8 @@ class Pilotis:
         self._modules: dict[tuple[str, str], Portable[Any]] = {}
         self._declared: list[Declarations] = []
         self._context: Context | None = None
-        self._stand_in: Pilotis | None = None
+        self.stand_in: Pilotis | None = None
+        """The app that answers for this one, inside `override`."""
         self._openings = Flights()
         self._entered = 0
         self._included = self._opened = self._closed = False
@@ -108,6 +109,10 @@ class Pilotis:
                 self._context = self._make_context()
             return self._context
 
+    @property
+    def blocking_in_loop(self) -> str:
+        return self.settings.blocking_in_loop
+
     # The modules
 
     @property
@@ -134,13 +139,12 @@ class Pilotis:
     def workflow(self) -> WorkflowEngine:
         return cast("WorkflowEngine", self.module("workflow"))
 
+    @diverted
     def module(self, module: str, name: str = "default") -> Portable[Any]:
         """Return a module, or a further instance of it from `[<module>.instances.<name>]`. No I/O.
 
         Raises `ConfigurationError` if it is not configured, and `ClosedError` after `close`.
         """
-        if self._stand_in is not None:
-            return self._stand_in.module(module, name)
         found = self._modules.get((module, name))
         return found if found is not None else self._add(module, name)
 
@@ -172,22 +176,25 @@ class Pilotis:
             )
         return instances[name]
 
-    def divert(self, stand_in: Pilotis | None) -> None:
-        """Have another app answer for this one, until None takes it back. Used by `override`."""
-        self._stand_in = stand_in
+    def divert(self, stand_in: Pilotis | None) -> Pilotis | None:
+        """Have another app answer for this one, until None takes it back, and return who did before: for `override`."""
+        before, self.stand_in = self.stand_in, stand_in
         for (module, name), portable in self._modules.items():
             portable.substitute(None if stand_in is None else stand_in.module(module, name))
+        return before
 
     # Declarations
 
     def include(self, *declarations: Declaration) -> None:
-        """Take in what was declared apart from the app: `Handlers`, or modules that hold some, also by name.
+        """Take in what was declared apart from the app: `Handlers`, workflows, or modules of them, also by name.
 
         Including the same again does nothing. Workflows are known once their module is imported.
         """
         for declaration in declarations:
             for handlers in parts(declaration):
                 self._include(handlers)
+                if self.stand_in is not None:
+                    self.stand_in.include(handlers)
 
     def _include(self, handlers: Declarations) -> None:
         with self._lock:
@@ -208,6 +215,7 @@ class Pilotis:
 
     # Life cycle
 
+    @diverted
     async def aopen(self) -> None:
         """Open and ping every configured module at once. Opening an open app does nothing.
 
@@ -225,11 +233,11 @@ class Pilotis:
         self._import_included()
         try:
             await gather(*(portable.aopen() for portable in self._wanted()))
+            plugins().hook.pilotis_app_opened(app=self)
         except BaseException:
             await finish(self._close_modules(renew=True))
             raise
         self._opened = True
-        plugins().hook.pilotis_app_opened(app=self)
 
     def _wanted(self) -> list[Portable[Any]]:
         """Return what to open: what the settings or declarations name, and what was used already."""
@@ -239,6 +247,7 @@ class Pilotis:
                     self.module(module, name)
         return list(self._modules.values())
 
+    @diverted
     async def aclose(self) -> None:
         """Drain what works, then close every module. Idempotent; later verbs raise `ClosedError`.
 
@@ -254,27 +263,34 @@ class Pilotis:
     async def _close(self) -> None:
         try:
             plugins().hook.pilotis_app_closing(app=self)
+        finally:
+            await self._close_all()
+
+    async def _close_all(self) -> None:
+        try:
             await self._close_modules()
         finally:
             self._opened = False
-            if self._context is not None:
-                self._context.runtime.stop()
+            if self._context is not None:  # what ends there may need the loop that runs here
+                await run_blocking(self._context.runtime.stop)
 
     async def _close_modules(self, *, renew: bool = False) -> None:
         errors: list[BaseException] = []
         for portable in sorted(self._modules.values(), key=lambda portable: _CLOSING_ORDER.index(portable.module)):
             errors.extend(await error_of(portable.aclose))
-            if renew:
+            if renew and not self._closed:
                 portable.renew()
         if errors and not renew:
             raise errors[0]
 
+    @diverted
     async def __aenter__(self) -> Self:
         self.context.runtime.home = running_loop()
         await self.aopen()
         self._entered += 1
         return self
 
+    @diverted
     async def __aexit__(self, *error: object) -> None:
         self._entered -= 1
         if not self._entered:
@@ -292,6 +308,7 @@ class Pilotis:
 
     # Operation
 
+    @diverted
     async def acheck(self) -> list[Check]:
         """Ping every configured module, opened or not, and tell what came of it. Never raises for a backend."""
         await run_blocking(self._import_included)
@@ -331,8 +348,9 @@ class Pilotis:
 
         Inside `with app.override({"event": "local"}, clock=ManualClock()) as app:` every module is new, and the
         verbs of the modules that were at hand before go to the new ones. What was declared is declared there too.
+        An override inside another is laid over that one.
         """
-        return Override(self, self.copy(settings, clock=clock, role=role))
+        return Override(self, (self.stand_in or self).copy(settings, clock=clock, role=role))
 
     def copy(self, settings: Source | None = None, *, clock: Clock | None = None, role: Role | None = None) -> Pilotis:
         """Return another app with the same settings and declarations, and modules of its own, none of them open.
@@ -341,10 +359,10 @@ class Pilotis:
         """
         clone = Pilotis.__new__(Pilotis)
         clone._reader = self._reader.over(settings)
-        clone._given = (role or self._given[0], clock or self._given[1])
+        clone._given = _given(role or self._given[0], clock or self._given[1])
         clone._prepare()
         bus = cast("EventBus | None", self._modules.get(("event", "default")))
-        clone._declared = self._declared if bus is None else [*self._declared, bus]
+        clone._declared = [*self._declared] if bus is None else [*self._declared, bus]
         return clone
 
     def _make_context(self) -> Context:
@@ -358,3 +376,11 @@ class Pilotis:
             telemetry=next(iter(plugins().hook.pilotis_telemetry(app=self)), None) or default_telemetry(),
             blocking_in_loop=settings.blocking_in_loop,
         )
+
+
+def _given(role: Role | None, clock: Clock | None) -> tuple[Role | None, Clock | None]:
+    if role not in (None, *get_args(Role)):
+        raise ConfigurationError(f"expected {', '.join(get_args(Role))}, got {role!r}", path="role")
+    if not isinstance(clock, Clock | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"expected a Clock, got {type(clock).__name__}", path="clock")
+    return role, clock

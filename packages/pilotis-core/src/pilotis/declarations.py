@@ -1,6 +1,6 @@
 """What is declared apart from an app, and how it reaches the event bus.
 
-Workflows need no including: importing their module makes them known.
+A workflow is known once its module is imported, so including one does nothing more.
 """
 
 from __future__ import annotations
@@ -8,19 +8,39 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
+from pilotis.errors import ConfigurationError
 from pilotis.handlers import Handlers
 from pilotis.modules.event.declaring import Declarations
+from pilotis.modules.workflow.flows import Flow
 
-Declaration = Declarations | ModuleType | str
+Declaration = Declarations | Flow[..., Any] | ModuleType | str
 
 
 def parts(declaration: Declaration) -> Iterator[Declarations]:
     """Return the handlers that a declaration stands for; a module is imported by its name."""
+    if isinstance(declaration, Flow):
+        return
     if isinstance(declaration, Declarations):
         yield declaration
         return
-    module = importlib.import_module(declaration) if isinstance(declaration, str) else declaration
+    module = _imported(declaration) if isinstance(declaration, str) else declaration
+    if not isinstance(module, ModuleType):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"include: expected Handlers, a workflow, a module or its name, got {type(module).__name__}"
+        )
     for value in vars(module).values():
         if isinstance(value, Handlers):
             yield value
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and what it imports is not
+        raise ConfigurationError(
+            f"include: expected the name of a module, such as shop.handlers, got {name!r}"
+        ) from error

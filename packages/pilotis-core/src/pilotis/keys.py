@@ -37,6 +37,13 @@ def check_text(value: object, at: str, *, maximum: int = LONGEST) -> str:
     return value
 
 
+def check_flag(value: object, at: str) -> bool:
+    """Return `value` if it is True or False. Raises InvalidInputError naming `at`."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{at}: expected True or False, got {type(value).__name__}")
+    return value
+
+
 def _refuse_characters(text: str, at: str) -> None:
     kinds = {"Cc": "control characters", "Cs": "lone surrogates"}
     for index, character in enumerate(text):

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar, cast
 
 from pilotis.bridge import Latch, blocked_loops, on_loop, reset_after_fork, run_blocking, running_loop
+from pilotis.errors import ClosedError, InvalidInputError
 
 logger = logging.getLogger("pilotis.runtime")
 
@@ -31,6 +32,13 @@ def is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def check_function(value: Callable[..., R], at: str) -> Callable[..., R]:
+    """Return `value` if it can be called. Raises `InvalidInputError` naming `at`."""
+    if not callable(value):
+        raise InvalidInputError(f"{at}: expected a function, plain or async, got {type(value).__name__}")
+    return value
 
 
 class Job(Generic[R]):
@@ -77,6 +85,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = False
         self._pid = os.getpid()
         self.home: Loop | None = None
         """The loop that entered `async with app`, or runs the worker."""
@@ -88,22 +97,30 @@ class Runtime:
 
     @property
     def loop(self) -> Loop:
-        """The background loop, started if need be."""
-        if self._loop is None:
+        """The background loop, started if need be. Raises `ClosedError` once it was stopped."""
+        loop = self._loop
+        if loop is None:
             with self._lock:
-                if self._loop is None:
-                    self._start()
-        assert self._loop is not None
-        return self._loop
+                loop = self._started_loop()
+        return loop
 
     async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine on the background loop, from either colour; cancelled with the caller."""
-        return await on_loop(self.loop, coroutine)
+        return await self._on(lambda: self.loop, coroutine)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Job[Any]:
-        """Begin a coroutine on the background loop and go on. Its error is logged. It sees an empty context."""
+        """Begin a coroutine on the background loop and go on. Its error is logged. It sees an empty context.
+
+        Raises `ClosedError` once the runtime was stopped.
+        """
         job: Job[Any] = Job(name)
-        self.loop.call_soon_threadsafe(job.start, self.loop, coroutine, context=contextvars.Context())
+        try:
+            with self._lock:  # so that nothing comes after what `stop` puts into the loop's queue
+                loop = self._started_loop()
+                loop.call_soon_threadsafe(job.start, loop, coroutine, context=contextvars.Context())
+        except BaseException:
+            coroutine.close()
+            raise
         return job
 
     async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -118,21 +135,29 @@ class Runtime:
         return await self._at_home(_await(result)) if inspect.isawaitable(result) else result
 
     def stop(self) -> None:
-        """Cancel what is under way, wait up to 5 s for it, and end the thread. Idempotent."""
+        """Cancel what is under way, wait up to 5 s for it, and end the thread. Idempotent, and for good."""
         with self._lock:
+            self._stopped = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is None or thread is None or self._pid != os.getpid():
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_SECONDS)
 
     async def _at_home(self, coroutine: Coroutine[Any, Any, R]) -> R:
         loop = running_loop()
         if loop is not None and loop is not self._loop:
             return await coroutine
-        return await on_loop(self._home_loop(), coroutine)
+        return await self._on(self._home_loop, coroutine)
+
+    async def _on(self, find: Callable[[], Loop], coroutine: Coroutine[Any, Any, R]) -> R:
+        try:
+            loop = find()
+        except ClosedError:
+            coroutine.close()
+            raise
+        return await on_loop(loop, coroutine)
 
     def _home_loop(self) -> Loop:
         home = self.home
@@ -140,14 +165,21 @@ class Runtime:
             return home
         return self.loop
 
-    def _start(self) -> None:
+    def _started_loop(self) -> Loop:
+        if self._stopped:
+            raise ClosedError("the app was closed, and its background loop with it; make a new app to go on")
+        if self._loop is None:
+            self._loop = self._start()
+        return self._loop
+
+    def _start(self) -> Loop:
         loop = asyncio.new_event_loop()
         ready = threading.Event()
         loop.call_soon(ready.set)
         self._thread = threading.Thread(target=_serve, args=(loop,), daemon=True, name=f"{self._name}-runtime")
         self._thread.start()
         ready.wait()
-        self._loop = loop
+        return loop
 
 
 def _serve(loop: Loop) -> None:

@@ -37,6 +37,8 @@ def build_module(configured: ModuleSettings, settings: Settings, context: Contex
     if configured.module == "notification":
         portable: Portable[Any] = _build_notifier(configured, settings, context)
     else:
+        if configured.outbox is not None:
+            resolve("outbox", configured.outbox.provider or "")
         provider = build_provider(configured, settings)
         portable = _PORTABLE[configured.module](provider, settings=configured.portable, context=context)
     portable.require_named(configured.portable.require)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import pytest
 
-for _suite in ("cache", "event", "file", "locking", "notification", "workflow", "conformance", "mutants"):
-    pytest.register_assert_rewrite(f"pilotis_testing.{_suite}")
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    pytest.register_assert_rewrite(_module.name)
 
 from pilotis_testing.clock import ManualClock  # noqa: E402 - assertions are rewritten first
 from pilotis_testing.colours import Colour  # noqa: E402

@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pilotis.backoff import Backoff
 from pilotis.bridge import drive, run_blocking
-from pilotis.modules.workflow import Run, WorkflowEngine
+from pilotis.modules.workflow import Run, WorkflowEngine, step
 from pilotis.providers import Context, WorkflowProvider
 from pilotis.runtime import Runtime
 from pilotis.settings.model import WorkflowSettings
 
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour, soon
+
+FOREVER = 30
+"""Seconds of the test's clock, which stands still unless it is told to move: never waited for."""
 
 
 class Engines:
@@ -88,3 +92,46 @@ class WorkflowBase:
 def eventually(condition: Callable[[], bool]) -> Any:
     """Wait in either colour until `condition()` holds."""
     return run_blocking(until, condition)
+
+
+class Shop:
+    """Two steps that are compensated, and the log of what they did."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.undo_failures = 0
+
+        @step
+        def reserve(order: int) -> str:
+            self.log.append(f"reserve {order}")
+            return f"stock-{order}"
+
+        @reserve.compensate(attempts=2, backoff=Backoff.fixed(30))
+        def put_back(order: int, stock: str) -> None:
+            if self.undo_failures:
+                self.undo_failures -= 1
+                raise OSError("the shelf is stuck")
+            self.log.append(f"put back {order} {stock}")
+
+        @step
+        def charge(order: int) -> int:
+            self.log.append(f"charge {order}")
+            return order * 10
+
+        @charge.compensate
+        def refund(order: int, payment: int) -> None:
+            self.log.append(f"refund {order} {payment}")
+
+        self.reserve, self.charge = reserve, charge
+
+    DONE = ("reserve 1", "charge 1")
+    UNDONE = ("refund 1 10", "put back 1 stock-1")
+
+
+def error_of(call: Callable[[], object]) -> str:
+    """Return the kind of error that a step raises, as the workflow sees it."""
+    try:
+        call()
+    except Exception as error:
+        return getattr(error, "type", type(error).__name__)
+    return "none"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 from pilotis.backoff import Backoff
@@ -57,15 +58,14 @@ class CrashingProvider:
         member = getattr(self._provider, name)
         if name.startswith("_") or not callable(member) or name in ("classify", "native"):
             return member
-        return lambda *args, **kwargs: self._call(name, member(*args, **kwargs), args)
+        return partial(self._call, name, cast("Callable[..., Awaitable[Any]]", member))
 
-    async def _call(self, name: str, calling: Awaitable[Any], args: tuple[Any, ...]) -> Any:
+    async def _call(self, name: str, verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         if self.crashed:
-            calling.close()  # pyright: ignore[reportAttributeAccessIssue] - a coroutine
             raise Crashed
         if name == "claim":
             self.workers.add(args[0])
-        answer = await calling
+        answer = await verb(*args, **kwargs)
         if name in WRITING and answer != []:
             self._count()
         if self.crashed:

@@ -57,9 +57,9 @@ def blocking_iterator(verb: Callable[P, AsyncIterator[T]]) -> Callable[P, Iterat
     begin: Callable[..., AsyncIterator[Any]] = verb
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if running_loop() is not None:
+        if running_loop() is not None and not _may_block(self):
             refuse(name, f"async for ... in x.{verb.__name__}(...)")
-        return _iterate(begin(self, *args, **kwargs), name)
+        return _iterate(self, begin(self, *args, **kwargs), name)
 
     return _dress(call, verb, name)
 
@@ -103,11 +103,19 @@ def _dress(call: Callable[..., Any], verb: Callable[..., Any], name: str) -> Any
 
 
 def _called_in_loop(owner: Any, verb: Callable[..., Coroutine[Any, Any, R]], name: str, args: Any, kwargs: Any) -> R:
-    if getattr(owner, "blocking_in_loop", "error") != "thread":
+    if not _may_block(owner):
         refuse(f"{name}()", "async with" if name == "__enter__" else f"await x.{verb.__name__}(...)")
+    return _drive_on_thread(verb(owner, *args, **kwargs), name)
+
+
+def _may_block(owner: object) -> bool:
+    return getattr(owner, "blocking_in_loop", "error") == "thread"
+
+
+def _drive_on_thread(coroutine: Coroutine[Any, Any, R], name: str) -> R:
     answer: concurrent.futures.Future[R] = concurrent.futures.Future()
     context = contextvars.copy_context()
-    THREADS.submit(lambda: context.run(_fill, answer, lambda: drive(verb(owner, *args, **kwargs), name)))
+    THREADS.submit(lambda: context.run(_fill, answer, lambda: drive(coroutine, name)))
     return _wait_in_loop(answer)
 
 
@@ -157,11 +165,12 @@ def _explain(error: RuntimeError) -> None:
         )
 
 
-def _iterate(source: AsyncIterator[T], name: str) -> Generator[T, None, None]:
+def _iterate(owner: object, source: AsyncIterator[T], name: str) -> Generator[T, None, None]:
     try:
         while True:
             try:
-                yield drive(_next(source), name)
+                in_loop = running_loop() is not None and _may_block(owner)
+                yield (_drive_on_thread if in_loop else drive)(_next(source), name)
             except StopAsyncIteration:
                 return
     finally:

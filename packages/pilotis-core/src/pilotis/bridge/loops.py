@@ -13,6 +13,7 @@ from pilotis.bridge.forks import reset_after_fork
 from pilotis.bridge.latch import Latch
 from pilotis.bridge.mode import running_loop
 from pilotis.bridge.tasks import finish
+from pilotis.errors import ClosedError
 
 R = TypeVar("R")
 
@@ -22,8 +23,8 @@ CANCEL_GRACE = 5.0
 async def on_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, R]) -> R:
     """Run a coroutine on `loop`, from either colour, with the caller's context; cancelled with the caller.
 
-    The loop must be running; raises `RuntimeError` if it is closed. A cancelled caller waits up to 5 s for the
-    clean-up there.
+    The loop must be running; raises `RuntimeError` if it is closed, and `ClosedError` if it ends before the coroutine
+    does. A cancelled caller waits up to 5 s for the clean-up there.
     """
     if running_loop() is loop:
         return await coroutine
@@ -67,6 +68,8 @@ class _Errand(Generic[R]):
 
     def result(self) -> R:
         assert self._task is not None
+        if self._task.cancelled():  # and not by the caller, who does not ask for the result then
+            raise ClosedError("the event loop that was to do this ended before it was done")
         return self._task.result()
 
     def _land(self, task: asyncio.Task[R]) -> None:

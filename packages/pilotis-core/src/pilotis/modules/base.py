@@ -105,7 +105,7 @@ class Portable(Generic[ProviderT]):
         a later call tries again.
         """
         if self._state is _State.CLOSED:
-            raise ClosedError(f"the {self.module} module was closed; make a new app to go on")
+            raise self._closed_error()
         if self._state is _State.NEW:
             await self._openings.run("open", self._open)
 
@@ -143,12 +143,20 @@ class Portable(Generic[ProviderT]):
             with self.calling("open"):
                 await self._provider.open()
                 await self._provider.ping()
+            self._note_open()
         except BaseException:
             await finish(self._provider.close())
             raise
+        await self._started()
+
+    def _note_open(self) -> None:
+        if self._state is _State.CLOSED:  # while it was being opened
+            raise self._closed_error()
         self._state = _State.OPEN
         self._warm()
-        await self._started()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"the {self.module} module was closed; make a new app to go on")
 
     async def _close(self, *, opened: bool) -> None:
         try:
@@ -246,7 +254,7 @@ def operation(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 
 
 def diverted(member: Callable[Concatenate[SelfT, P], R]) -> Callable[Concatenate[SelfT, P], R]:
-    """Mark a plain method that makes something of the module: the one that stands in for it makes it."""
+    """Mark a method that is no verb, of a module or an app: whoever stands in for it answers."""
 
     @functools.wraps(member)
     def call(self: SelfT, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -98,8 +98,6 @@ class _Reader:
         if not isinstance(value, list):
             return [self._provider("notification", name, _section(value, path), path)]
         items = cast("list[object]", value)
-        if not items:
-            raise ConfigurationError("expected at least one provider", path=path)
         places = [f"{path}[{index}]" for index in range(len(items))]
         return [
             self._provider("notification", name, _section(item, place), place)

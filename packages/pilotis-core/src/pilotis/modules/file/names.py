@@ -14,17 +14,17 @@ LONGEST_FILENAME = 255
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-def clean_filename(value: object) -> str:
+def clean_filename(value: object, at: str = "filename") -> str:
     """Return the last part of a file name, without what cannot be shown: what a download may be called.
 
     Both kinds of slashes part folders. Raises `InvalidInputError` for what is not text, and for text with nothing left.
     """
     if not isinstance(value, str):
-        raise InvalidInputError(f"filename: expected text, got {type(value).__name__}")
+        raise InvalidInputError(f"{at}: expected text, got {type(value).__name__}")
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", value))[-1]
     name = cut("".join(character for character in last if character.isprintable()), LONGEST_FILENAME).strip()
     if not name.strip("."):
-        raise InvalidInputError("filename: expected a name such as 'report.pdf', got one with nothing to show")
+        raise InvalidInputError(f"{at}: expected a name such as 'report.pdf', got one with nothing to show")
     return name
 
 

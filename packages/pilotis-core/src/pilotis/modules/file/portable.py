@@ -15,6 +15,7 @@ from pilotis.context import Context
 from pilotis.durations import optional_seconds, seconds
 from pilotis.errors import InvalidInputError, NotFoundError, OperationError
 from pilotis.ids import new_id
+from pilotis.keys import check_flag
 from pilotis.modules.base import Portable, diverted, operation, operation_iterator
 from pilotis.modules.file import checks
 from pilotis.modules.file.chunks import Chunks, Progress
@@ -25,6 +26,7 @@ from pilotis.modules.file.sources import Source, open_source
 from pilotis.modules.file.streams import closing, cut_to
 from pilotis.modules.file.types import CHUNK_SIZE, Access, Data, FileInfo, Link, SignedUpload, WriteRequest
 from pilotis.modules.file.writer import FileWriter
+from pilotis.runtime import check_function
 from pilotis.settings.model import FileSettings
 
 OnProgress = Callable[[int, int | None], object]
@@ -242,7 +244,7 @@ class FileStore(Portable[FileProvider]):
         """
         if expires is None and download_as is not None:
             raise InvalidInputError("download_as: expected None where expires is None: such a link is not signed")
-        name = None if download_as is None else clean_filename(download_as)
+        name = None if download_as is None else clean_filename(download_as, "download_as")
         link = Link(method="GET", key=checks.check_key(key), expires=self._deadline(expires), download_as=name)
         return (await self._sign(link)).url
 
@@ -307,7 +309,7 @@ class FileStore(Portable[FileProvider]):
     def _request(
         self, key: str, content_type: object, access: object, metadata: object, if_absent: bool
     ) -> WriteRequest:
-        if if_absent:
+        if check_flag(if_absent, "if_absent"):
             self.require(FileCapability.CREATE_ONLY)
         return WriteRequest(
             content_type=checks.content_type_of(content_type, key),
@@ -320,9 +322,12 @@ class FileStore(Portable[FileProvider]):
         self, key: str, request: WriteRequest, data: Data | Source, sha256: str | None, on_progress: OnProgress | None
     ) -> FileInfo:
         digest = checks.check_digest(sha256)
-        progress = None if on_progress is None else partial(self.context.runtime.call, on_progress)
+        progress = None if on_progress is None else self._progress(on_progress)
         source = await open_source(data, self.context.runtime)
         return await self._store(key, request, digest, progress, source)
+
+    def _progress(self, on_progress: OnProgress) -> Progress:
+        return partial(self.context.runtime.call, check_function(on_progress, "on_progress"))
 
     async def _write_opened(self, key: str, request: WriteRequest, source: Source) -> FileInfo:
         await self.aopen()

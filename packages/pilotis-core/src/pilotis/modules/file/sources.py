@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from pilotis.bridge import on_loop, run_blocking, running_loop
+from pilotis.bridge import on_loop, run_blocking, run_blocking_with_undo, running_loop
 from pilotis.errors import InvalidInputError
 from pilotis.modules.file.types import CHUNK_SIZE, BinaryFile, Bytes
 from pilotis.runtime import Runtime
@@ -35,7 +36,7 @@ async def open_source(data: object, runtime: Runtime) -> Source:
     if isinstance(data, bytes | bytearray | memoryview):
         return _Memory(cast("Bytes", data))
     if isinstance(data, os.PathLike):
-        return await run_blocking(_open_path, cast("os.PathLike[str]", data))
+        return await run_blocking_with_undo(partial(_open_path, cast("os.PathLike[str]", data)), _Path.shut)
     if isinstance(data, AsyncIterable):
         return _AsyncPieces(cast("AsyncIterable[Bytes]", data), runtime)
     if callable(getattr(data, "read", None)):
@@ -81,6 +82,9 @@ class _Path(_File):
         self.size = size
 
     async def close(self) -> None:
+        self.shut()
+
+    def shut(self) -> None:
         self._file.close()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - opened below
 
 

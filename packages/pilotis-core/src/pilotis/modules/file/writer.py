@@ -66,6 +66,7 @@ class FileWriter:
         self._key = key
         self._pipe = Pipe()
         self._buffer = bytearray()
+        self._flushing = False
         self._job: Job[None] | None = None
         self._state = _State.NEW
         self._error: Exception | None = None
@@ -80,10 +81,12 @@ class FileWriter:
         """Append bytes, and return how many. About 1 MiB is kept in memory.
 
         Raises what the provider raised in the meantime, `InvalidInputError` for what is not bytes, and `UsageError`
-        outside the block.
+        outside the block, while another call is under way, and after one that was interrupted: nobody knows then what
+        is in the file, and it is not stored.
         """
         if self._state is not _State.OPEN:
             raise UsageError(f"write() on {self._key!r} works inside `with file.writer(...) as out:` only")
+        self._refuse_torn()
         view = _view(data)
         for start in range(0, len(view), CHUNK_SIZE):
             self._buffer += view[start : start + CHUNK_SIZE]
@@ -120,6 +123,7 @@ class FileWriter:
 
     async def _commit(self) -> None:
         assert self._job is not None
+        self._refuse_torn()
         if self._buffer:
             await self._flush()
         await self._pipe.push(b"")
@@ -135,10 +139,16 @@ class FileWriter:
         await self._job.ended.wait()
 
     async def _flush(self) -> None:
+        self._flushing = True  # and so it stays when this is interrupted
         await self._pipe.push(bytes(self._buffer))
         self._buffer.clear()
+        self._flushing = False
         if self._error is not None:
             raise self._error
+
+    def _refuse_torn(self) -> None:
+        if self._flushing:
+            raise UsageError(f"a write to {self._key!r} is under way, or was interrupted; write piece by piece")
 
     async def _run(self) -> None:
         try:

@@ -13,13 +13,13 @@ from pilotis.context import Context
 from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError, InvalidInputError, LockNotAcquiredError
 from pilotis.ids import new_id
-from pilotis.keys import KeyTemplate, check_text
+from pilotis.keys import KeyTemplate, check_flag, check_text
 from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.locking.hold import Hold
 from pilotis.modules.locking.keeper import Keeper
 from pilotis.modules.locking.lease import SHORTEST_TTL, Lease
 from pilotis.modules.locking.provider import Grant, LockingCapability, LockingProvider, LockRequest, LockState
-from pilotis.runtime import is_async
+from pilotis.runtime import check_function, is_async
 from pilotis.settings.model import LockingSettings
 
 P = ParamSpec("P")
@@ -128,6 +128,7 @@ class Locking(Portable[LockingProvider]):
         as with `hold`: when the lease was lost, the result is refused with `LockLostError`. The job's own errors pass
         unchanged.
         """
+        check_function(job, "job")
         wait = self.settings.execute_wait if wait is None else wait
         async with Hold(self._keeper, self._request(keys, owner, ttl, wait, shared=shared), self._take):
             return await self.context.runtime.call(job)
@@ -145,6 +146,7 @@ class Locking(Portable[LockingProvider]):
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            check_function(function, "locked")
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigurationError(
                     f"locked: {function.__qualname__} is a generator, and would run without the lock; use hold inside"
@@ -175,7 +177,7 @@ class Locking(Portable[LockingProvider]):
     def _request(
         self, keys: Keys, owner: str | None, ttl: Duration | None, wait: Duration, *, shared: bool
     ) -> LockRequest:
-        if shared:
+        if check_flag(shared, "shared"):
             self.require(LockingCapability.SHARED)
         return LockRequest(
             keys=check_keys(keys),

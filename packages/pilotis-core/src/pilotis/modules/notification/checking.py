@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -21,6 +21,15 @@ from pilotis.modules.notification.addresses import (
 from pilotis.modules.notification.model import Attachment, Content, NotificationRequest
 
 UNKNOWN_CONTENT_TYPE = "application/octet-stream"
+
+
+def as_requests(messages: object) -> list[NotificationRequest]:
+    """Return what `send_many` is given as requests."""
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
+        got = type(cast("object", messages)).__name__
+        raise InvalidInputError(f"messages: expected a sequence of messages, got {got}")
+    items = enumerate(cast("Iterable[object]", messages))
+    return [as_request(item, f"messages[{index}]") for index, item in items]
 
 
 def as_request(item: object, at: str) -> NotificationRequest:

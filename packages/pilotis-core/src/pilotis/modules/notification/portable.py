@@ -19,9 +19,10 @@ from pilotis.errors import (
     PilotisError,
 )
 from pilotis.ids import new_id
+from pilotis.keys import check_text
 from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.notification.addresses import EMAIL, check_address
-from pilotis.modules.notification.checking import as_request
+from pilotis.modules.notification.checking import as_requests
 from pilotis.modules.notification.composing import Composer
 from pilotis.modules.notification.delivery import moment
 from pilotis.modules.notification.dispatch import Dispatch, Outcome
@@ -137,7 +138,7 @@ class Notifier(Portable[Switchboard]):
         refused before it was recorded is not in the ledger. An item that is neither, or has an unknown argument, raises
         `InvalidInputError` before anything is sent.
         """
-        requests = [as_request(item, f"messages[{index}]") for index, item in enumerate(messages)]
+        requests = as_requests(messages)
         composed = [await self._composed(request) for request in requests]
         outcomes = iter(await self._dispatch.send([entry for entry in composed if isinstance(entry, LedgerEntry)]))
         return [
@@ -278,7 +279,7 @@ class Notifier(Portable[Switchboard]):
             return error
 
     async def _entry(self, id: str) -> LedgerEntry:
-        entry = await self._switchboard.ledger.read(id)
+        entry = await self._switchboard.ledger.read(check_text(id, "id"))
         if entry is None:
             raise NotFoundError(f"there is no notification {id!r}")
         return entry

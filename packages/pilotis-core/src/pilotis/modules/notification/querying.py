@@ -30,6 +30,8 @@ def as_query(
 
 
 def _statuses(status: object) -> tuple[Status, ...]:
+    if not isinstance(status, Iterable):
+        raise InvalidInputError(f"status: expected a status or several, got {type(status).__name__}")
     asked = (status,) if isinstance(status, str) else tuple(cast("Iterable[object]", status))
     for name in asked:
         if name not in STATUSES:
@@ -46,6 +48,6 @@ def _since(since: object) -> datetime:
 
 
 def _limit(limit: object) -> int:
-    if not isinstance(limit, int) or limit < 1:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise InvalidInputError(f"limit: expected 1 or more, or None for all, got {limit!r}")
     return limit

@@ -1,0 +1,21 @@
+"""Events of a run on their way into its journal, and out of it when the run completes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+
+def pack_events(events: Sequence[Any], prefix: str) -> list[bytes]:
+    """Return events as they are recorded, with ids that a repetition makes again, so that the bus drops it."""
+    return [msgspec.json.encode(replace(event, id=f"{prefix}.{index}")) for index, event in enumerate(events)]
+
+
+def unpack_events(staged: Sequence[bytes]) -> list[Any]:
+    """Return recorded events, ready for the bus."""
+    from pilotis.modules.event.provider import OutgoingEvent
+
+    return [msgspec.json.decode(event, type=OutgoingEvent) for event in staged]
