@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from typing import Protocol, TypeVar
@@ -14,6 +15,8 @@ class Resettable(Protocol):
 
 T = TypeVar("T", bound=Resettable)
 
+logger = logging.getLogger("pilotis.bridge")
+
 _resettable: weakref.WeakSet[Resettable] = weakref.WeakSet()
 
 
@@ -24,8 +27,12 @@ def reset_after_fork(thing: T) -> T:
 
 
 def _reset_all() -> None:
+    """Reset every one, whatever becomes of the others: one that cannot must not leave them with the parent's locks."""
     for thing in list(_resettable):
-        thing.after_fork()
+        try:
+            thing.after_fork()
+        except Exception:
+            logger.exception("%r could not be reset after a fork", type(thing))
 
 
 os.register_at_fork(after_in_child=_reset_all)
