@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-
 from pilotis.bridge import Latch, drive, run_blocking
 from pilotis.signals import ended_by_signals
 

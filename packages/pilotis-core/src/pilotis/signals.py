@@ -18,8 +18,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 def ended_by_signals(latch: Latch) -> Generator[None, None, None]:
     """Have SIGTERM and SIGINT set the latch, where signals can be heard at all: on the main thread.
 
-    Python runs a handler only when the main thread comes round to it, and a signal that arrives just before that thread
-    waits for a lock is not seen until the wait ends. The wake-up descriptor is written at once, so a listener reads that.
+    Python runs a handler only when the main thread comes round to it, and a signal that arrives just before that
+    thread waits for a lock is not seen until the wait ends. The wake-up descriptor is written at once, so a listener
+    reads that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
