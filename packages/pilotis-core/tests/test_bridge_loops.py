@@ -14,6 +14,7 @@ from typing import Self
 
 import pytest
 from pilotis.bridge import PerLoop, drive, finish, on_loop, pause
+from pilotis_testing.interrupts import interrupted
 
 
 class Client:
@@ -165,8 +166,7 @@ def test_an_interrupt_cancels_over_there() -> None:
             cleaned.set()
 
     with home:
-        threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted():
             drive(on_loop(home.loop, work()))
         assert cleaned.wait(5)
 

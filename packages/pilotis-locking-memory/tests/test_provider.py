@@ -18,6 +18,7 @@ from pilotis.providers import Context, LockRequest
 from pilotis_locking_memory import MemoryLocking, plugin
 from pilotis_locking_memory.table import FIRST_SWEEP
 from pilotis_testing import ManualClock
+from pilotis_testing.interrupts import interrupted
 
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 """Python 3.12 and newer warn of forks beside threads; what happens then is what these tests are about."""
@@ -155,16 +156,9 @@ def test_interrupted_waits_leave_nothing() -> None:
     provider = MemoryLocking()
     locking = Locking(provider)
     lease = locking.acquire("b")
-    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    try:
-        for _ in range(20):
-            timer = threading.Timer(0.005, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
-            timer.start()
-            with pytest.raises(KeyboardInterrupt):
-                locking.acquire(["a", "b"], wait=5)
-            timer.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    for _ in range(20):
+        with interrupted(0.005):
+            locking.acquire(["a", "b"], wait=5)
     lease.release()
     assert provider.table.keys == {}
     locking.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +13,7 @@ from pilotis.providers import LockingCapability, LockingProvider, pause
 
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, together
+from pilotis_testing.interrupts import interrupted
 from pilotis_testing.locking_base import LONG, PATIENCE, TTL, LockingTests, in_queue, is_free, lacks
 
 EXPIRY, FAIR, SHARED = LockingCapability.EXPIRY, LockingCapability.FAIR, LockingCapability.SHARED
@@ -254,27 +253,14 @@ class WaitingTests(LockingTests):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            with pytest.raises(KeyboardInterrupt):
-                await _interrupted(locking)
+            with interrupted():
+                await locking.acquire(["a", "b"], wait=PATIENCE)
         else:
             await under_loop()
 
     async def _pass(self, clock: ManualClock, waiters: int, seconds: float) -> None:
         await in_queue(clock, waiters)
         clock.advance(seconds)
-
-
-async def _interrupted(locking: Any) -> None:
-    """Wait in vain, and be interrupted as by Ctrl-C. The signal is SIGUSR1, and its handler Python's own for Ctrl-C."""
-    thread = threading.get_ident()
-    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    timer = threading.Timer(0.05, signal.pthread_kill, (thread, signal.SIGUSR1))
-    timer.start()
-    try:
-        await locking.acquire(["a", "b"], wait=PATIENCE)
-    finally:
-        timer.join()
-        signal.signal(signal.SIGUSR1, before)
 
 
 def _bound(action: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Action:

@@ -1,0 +1,46 @@
+"""Ctrl-C, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Generator
+
+import pytest
+
+AGAIN = 0.02
+
+
+@contextlib.contextmanager
+def interrupted(after: float = 0.05) -> Generator[None, None, None]:
+    """Interrupt the block once, as Ctrl-C does, `after` seconds from now; fail if it ends before. Main thread only.
+
+    A signal that arrives just before a thread begins to wait is noticed only when the wait is over, so it is sent
+    again until the interrupt has been raised.
+    """
+    raised, over = threading.Event(), threading.Event()
+    thread = threading.get_ident()
+
+    def interrupt(*_: object) -> None:
+        if not raised.is_set():
+            raised.set()
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        pause = after
+        while not over.wait(pause) and not raised.is_set():
+            signal.pthread_kill(thread, signal.SIGUSR1)
+            pause = AGAIN
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        raised.set()
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
