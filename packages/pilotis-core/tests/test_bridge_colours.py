@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 from pilotis.bridge import Latch, blocking, blocking_iterator, drive, gather, pause, run_blocking, running_loop
 from pilotis.errors import BlockingCallInEventLoopError, SuspendedError
+from pilotis_testing.clock import until
 
 
 class Shelf:
@@ -148,6 +149,18 @@ def test_notebooks_may_block_their_loop() -> None:
         return shelf.get("k")
 
     assert ("k", 3, int) == asyncio.run(notebook())
+
+
+def test_notebooks_may_read_blocking_iterators() -> None:
+    """Each item is fetched on a helper thread, and breaking off closes the source."""
+    shelf = Shelf()
+    shelf.blocking_in_loop = "thread"
+
+    async def notebook() -> int:
+        return next(shelf.items(3))
+
+    assert 0 == asyncio.run(notebook())
+    until(lambda: shelf.closed == 1)
 
 
 def test_a_verb_that_suspends_unannounced_says_so() -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pilotis.bridge import Latch, drive
 from pilotis.errors import (
     BlockingCallInEventLoopError,
+    ClosedError,
     InvalidInputError,
     OperationError,
     UnsupportedError,
     UsageError,
 )
 from pilotis.modules.file import FileStore
+from pilotis.modules.file.types import CHUNK_SIZE
 from pilotis.providers import Chunks, Context, FileInfo, FileProvider, WriteRequest
 from pilotis_testing import Colour, ManualClock
+from pilotis_testing.colours import soon
 
 
 class DictFiles(FileProvider):
@@ -63,6 +71,18 @@ class DictFiles(FileProvider):
 
     async def remove(self, keys: Sequence[str]) -> dict[str, Exception]:
         return {key: OSError(f"{key} is stuck") for key in keys}
+
+
+class SlowFiles(DictFiles):
+    """The same, once the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Latch()
+
+    async def write(self, key: str, chunks: Chunks, request: WriteRequest) -> FileInfo:
+        await self.gate.wait(10)
+        return await super().write(key, chunks, request)
 
 
 class LodgedFiles(DictFiles):
@@ -122,6 +142,12 @@ async def test_bad_arguments_are_named(files: Any) -> None:
     for name, value in (("access", "open"), ("content_type", "x"), ("metadata", {"A": "b"}), ("sha256", "zz")):
         with pytest.raises(InvalidInputError, match=name):
             await files.put("a", b"", **{name: value})
+    with pytest.raises(InvalidInputError, match="if_absent: expected True or False, got str"):
+        await files.put("a", b"", if_absent="no")
+    with pytest.raises(InvalidInputError, match="on_progress: expected a function"):
+        await files.put("a", b"", on_progress=5)
+    with pytest.raises(InvalidInputError, match="download_as: expected text, got int"):
+        await files.url("a", download_as=5)
     with pytest.raises(InvalidInputError, match="delimiter"):
         await anext(files.list(delimiter="-"))
     with pytest.raises(InvalidInputError, match="chunk_size"):
@@ -211,6 +237,92 @@ async def test_an_app_that_is_closed_ends_its_writers(colour: Colour) -> None:
     with pytest.raises(UsageError, match="was not stored"):
         await write()
     assert {} == provider.files
+
+
+async def test_an_interrupted_write_is_not_stored() -> None:
+    """Whoever gives up on a write and goes on would store some bytes twice, or not at all."""
+    context, provider = Context(), SlowFiles()
+    files = FileStore(provider, context=context)
+
+    async def write() -> None:
+        async with files.writer("a") as out:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(out.awrite(b"1" * CHUNK_SIZE), 0.01)
+            provider.gate.set()
+
+    with pytest.raises(UsageError, match="was interrupted"):
+        await write()
+    assert {} == provider.files
+    context.runtime.stop()
+
+
+async def test_two_writes_at_once_are_told() -> None:
+    """Nobody could tell the order of their bytes."""
+    context, provider = Context(), SlowFiles()
+    files = FileStore(provider, context=context)
+
+    async def write() -> None:
+        async with files.writer("a") as out:
+            await asyncio.gather(*(out.awrite(b"1" * CHUNK_SIZE) for _ in "abc"))
+
+    with pytest.raises(UsageError, match="under way"):
+        await write()
+    assert {} == provider.files
+    context.runtime.stop()
+
+
+def test_a_child_process_leaves_the_writer_to_its_parent() -> None:
+    """It cannot write, leaves the block without waiting, and what the parent writes is stored."""
+    context, provider = Context(), DictFiles()
+    files = FileStore(provider, context=context)
+    with files.writer("a") as out:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(10)
+            try:
+                out.write(b"x" * CHUNK_SIZE)
+            except UsageError:
+                out.__exit__(None, None, None)
+                os._exit(0)
+            os._exit(1)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.write(b"parent")
+    assert b"parent" == files.read("a")
+    context.runtime.stop()
+
+
+def test_a_writer_of_a_closed_app_starts_nothing() -> None:
+    """It says so, and no background loop is left behind."""
+    context = Context()
+    files = FileStore(DictFiles(), context=context)
+    context.runtime.stop()
+    with pytest.raises(ClosedError), files.writer("a"):
+        pass
+    assert not context.runtime.started
+
+
+async def test_a_cancelled_put_closes_the_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was opened on a thread for a caller who is gone is closed there."""
+    path = tmp_path / "source"
+    path.write_bytes(b"1")
+    begun, gate = Latch(), Latch()
+    opened: list[Any] = []
+    original = Path.open
+
+    def slow(self: Path, *args: Any) -> Any:
+        begun.set()
+        drive(gate.wait(10))
+        opened.append(original(self, *args))
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", slow)
+    task = asyncio.ensure_future(FileStore(DictFiles()).aput("a", path))
+    await begun.wait(10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await soon(lambda: bool(opened) and opened[0].closed)
 
 
 async def test_blocking_verbs_in_a_loop(provider: DictFiles) -> None:

@@ -102,6 +102,9 @@ UNFIT: list[tuple[Callable[[Any], object], str]] = [
     (lambda locking: locking.execute("a", int, wait="soon"), "wait: expected seconds as a number"),
     (lambda locking: locking.acquire("a", owner=7), "owner: expected text, got int"),
     (lambda locking: locking.hold("a", owner=""), "owner: expected text of 1 to 1024 characters"),
+    (lambda locking: locking.hold("a", shared="no"), "shared: expected True or False, got str"),
+    (lambda locking: locking.execute("a", None), "job: expected a function, plain or async, got NoneType"),
+    (lambda locking: locking.locked("a")("b"), "locked: expected a function, plain or async, got str"),
 ]
 
 
@@ -113,6 +116,13 @@ def test_unfit_arguments_are_refused(
     with pytest.raises(InvalidInputError, match=message):
         call(locking)
     assert provider.requests == []
+
+
+def test_what_is_no_provider_is_refused() -> None:
+    """Such as a URL, which belongs into the settings of an app."""
+    for provider in ("redis://localhost", None, PlainLocking):
+        with pytest.raises(ConfigurationError, match="locking: expected a provider object, got"):
+            Locking(provider)  # pyright: ignore[reportArgumentType]
 
 
 def test_defaults(provider: PlainLocking, clock: ManualClock) -> None:

@@ -148,6 +148,25 @@ async def test_what_cannot_be_sent(change: Any, message: str, colour: Colour) ->
     await voice.close()
 
 
+async def test_unfit_arguments_of_the_other_verbs(colour: Colour) -> None:
+    """They are named too, before anything is done."""
+    notifier = Notifier(Able())
+    voice = colour.voice(notifier)
+    for verb, arguments, message in (
+        (voice.send_many, (5,), "messages: expected a sequence of messages, got int"),
+        (voice.send_many, (MAIL,), "messages: expected a sequence of messages, got dict"),
+        (voice.send_many, ("ab",), "messages: expected a sequence of messages, got str"),
+        (voice.get, (None,), "id: expected text, got NoneType"),
+        (voice.resend, (["a"],), "id: expected text, got list"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            await verb(*arguments)
+    for query, message in (({"status": 5}, "status: expected a status or several"), ({"limit": True}, "limit: ")):
+        with pytest.raises(InvalidInputError, match=message):
+            await voice.find(**query)
+    await voice.close()
+
+
 async def test_content_types_are_guessed(colour: Colour) -> None:
     """From the file name, where none is given; compressed and unknown files are plain bytes."""
     provider = Able()

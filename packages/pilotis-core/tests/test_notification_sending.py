@@ -439,5 +439,5 @@ async def test_the_default_sender_is_for_mails(build: Any, colour: Colour) -> No
     await voice.send(**MAIL, sender="me@example.com")
     await voice.send("+46 1", channel="sms", content=HELLO)
     assert [message.sender for message in provider.seen] == ["Shop <shop@example.com>", "me@example.com", None]
-    with pytest.raises(InvalidInputError, match=r"notification\.sender"):
+    with pytest.raises(ConfigurationError, match=r"notification\.sender: expected one mail address"):
         Notifier(Immediate(), settings=NotificationSettings(sender="nobody"))

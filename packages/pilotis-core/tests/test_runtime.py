@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -14,8 +15,10 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from pilotis.bridge import blocked_loops, drive, pause, run_blocking
-from pilotis.runtime import Runtime, is_async, lodge
+from pilotis.bridge import Latch, blocked_loops, drive, pause, run_blocking
+from pilotis.errors import ClosedError
+from pilotis.runtime import Job, Runtime, is_async, lodge
+from pilotis_testing.clock import until
 
 
 @pytest.fixture
@@ -36,6 +39,58 @@ def test_no_thread_until_it_is_needed(runtime: Runtime) -> None:
     runtime.stop()
     runtime.stop()
     assert (False, before) == (runtime.started, threading.active_count())
+
+
+def test_stopped_is_for_good(runtime: Runtime) -> None:
+    """What comes too late is refused, and no thread is started that nobody would end."""
+    runtime.stop()
+    for begin in (lambda: runtime.spawn(pause(0), "late"), lambda: drive(runtime.run(pause(0)))):
+        with pytest.raises(ClosedError, match="was closed"):
+            begin()
+    assert not runtime.started
+
+
+def test_no_job_is_lost_between_starting_and_stopping() -> None:
+    """A job is refused, or it ends: nobody waits for ever for one that came while the loop was ending."""
+    for _ in range(30):
+        runtime = Runtime()
+        jobs: list[Job[Any]] = []
+
+        def spawn(runtime: Runtime = runtime, jobs: list[Job[Any]] = jobs) -> None:
+            with contextlib.suppress(ClosedError):
+                while True:
+                    jobs.append(runtime.spawn(pause(30), "work"))
+
+        thread = threading.Thread(target=spawn)
+        thread.start()
+        until(lambda jobs=jobs: bool(jobs))
+        runtime.stop()
+        thread.join(10)
+        assert all(job.ended.is_set() for job in jobs)
+
+
+def test_a_caller_whose_work_is_cut_off_is_told(runtime: Runtime) -> None:
+    """A thread that waits for a coroutine on the background loop gets no bare CancelledError when that is stopped."""
+    begun = Latch()
+
+    async def work() -> None:
+        begun.set()
+        await pause(30)
+
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            drive(runtime.call(work))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    drive(begun.wait(10))
+    runtime.stop()
+    thread.join(10)
+    assert [ClosedError] == [type(error) for error in errors]
 
 
 def test_starting_from_many_threads_starts_one(runtime: Runtime) -> None:

@@ -37,6 +37,13 @@ def refused(source: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+def test_names_are_text() -> None:
+    """At any depth; the place is told."""
+    assert refused({1: 2}).startswith("1: there is no such setting")  # pyright: ignore[reportArgumentType]
+    assert "cache: expected names that are text, got int" == refused({"cache": {1: 2}})
+    assert "file.instances: expected names that are text, got int" == refused({"file": {"instances": {1: "local"}}})
+
+
 # Providers
 
 

@@ -92,6 +92,21 @@ def drafts(root: Path) -> list[str]:
 # WSGI
 
 
+def test_keys_that_no_file_can_have(files: FileStore, server: Server, root: Path) -> None:
+    """A request for our own files, for a link or across a file is refused, and does not break the app."""
+    files.put("folder/a", b"a")
+    (root / "link").symlink_to("/etc")
+    for path in (".pilotis/secret", "link/passwd", "folder", "folder/a/b"):
+        assert 403 == server.ask("GET", f"/files/{path}").status
+    signed = [("folder", 409), ("folder/a/b", 409), ("link/x", 403), (".pilotis/secret", 400)]
+    for key, status in signed:
+        upload = files.signed_upload(key)
+        assert status == server.ask(upload.method, upload.url, b"x").status
+    for key, _ in signed:
+        assert 404 == server.ask("GET", files.url(key)).status
+    assert [] == drafts(root)
+
+
 def test_a_file_is_served_whole(files: FileStore, server: Server) -> None:
     """A link answers with content, type, version and the headers that make a browser treat it as a foreign file."""
     info = files.put("a b/ä.html", CONTENT, content_type="text/html; charset=utf-8")

@@ -24,7 +24,7 @@ from pilotis import (
     UnsupportedError,
     workflow,
 )
-from pilotis.bridge import Latch
+from pilotis.bridge import Latch, drive, on_loop
 from pilotis.discovery import plugins
 from pilotis.providers import hookimpl
 from pilotis_cache_memory import MemoryCache
@@ -345,6 +345,128 @@ def test_override_carries_declarations_and_decorated_functions_over() -> None:
 
 
 # Worker
+
+
+async def test_an_override_reaches_the_app_itself(colour: Colour) -> None:
+    """A block, a check or an include of the app, as in a web framework's start-up, goes to the stand-in."""
+    app = Pilotis({"cache": Unreachable()})
+    voiced, handlers = colour.voice(app), Handlers()
+    seen: list[int] = []
+
+    @handlers.on("a", id="one")
+    def handle(event: Event[int]) -> None:
+        seen.append(event.data)
+
+    async with colour.voice(app.override({"cache": "memory", "event": {"mode": "inline"}})) as stand_in:
+        async with voiced:
+            assert all(check.ok for check in await voiced.check())
+        assert stand_in.cache.is_open
+        stand_in.include(handlers)
+        await colour.voice(app.event).emit("a", 1)
+    assert [1] == seen
+    async with colour.voice(app.override({"cache": "memory", "event": {"mode": "inline"}})):
+        await colour.voice(app.event).emit("a", 2)
+    assert [1] == seen, "what is included in a stand-in stays there"
+
+
+async def test_an_override_inside_another(colour: Colour) -> None:
+    """It is laid over the outer one, which goes on answering afterwards."""
+    app, clock = Pilotis(), ManualClock()
+    held = colour.voice(app.locking)
+    async with colour.voice(app.override(clock=clock)):
+        await held.acquire("k")
+        async with colour.voice(app.override()) as inner:
+            assert inner.context.clock is clock
+            assert await held.inspect("k") is None
+        assert await held.inspect("k") is not None
+    assert await held.inspect("k") is None
+    await colour.voice(app).close()
+
+
+@pytest.mark.parametrize(("argument", "value"), [("role", "boss"), ("role", 5), ("clock", 5), ("clock", "")])
+def test_unfit_arguments_of_an_app_are_named(argument: str, value: Any) -> None:
+    """At once, whichever way the app is made."""
+    app = Pilotis()
+    for make in (Pilotis, Pilotis.load, app.override, app.copy):
+        with pytest.raises(ConfigurationError, match=f"{argument}: expected"):
+            make(**{argument: value})
+
+
+def test_what_cannot_be_included_is_named() -> None:
+    """No traceback from the import machinery for a misspelt module."""
+    for declaration in (5, "no_such_module", "", "..shop"):
+        with pytest.raises(ConfigurationError, match="include: expected"):
+            Pilotis().include(declaration)  # pyright: ignore[reportArgumentType]
+
+
+def test_closing_while_a_module_is_being_opened() -> None:
+    """Whoever opens it is told, what was opened is closed again, and stays so."""
+
+    class Slow(MemoryCache):
+        opened = closed = 0
+        begun, gate = Latch(), Latch()
+
+        async def open(self) -> None:
+            self.begun.set()
+            await self.gate.wait(10)
+            type(self).opened += 1
+
+        async def close(self) -> None:
+            type(self).closed = self.opened
+
+    app = Pilotis({"cache": Slow()})
+    errors: list[ClosedError] = []
+
+    def open_it() -> None:
+        try:
+            app.open()
+        except ClosedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    drive(Slow.begun.wait(10))
+    app.close()
+    Slow.gate.set()
+    thread.join(10)
+    assert 1 == len(errors) == Slow.opened == Slow.closed
+    with pytest.raises(ClosedError):
+        app.cache.get("k")
+
+
+def test_closing_does_not_stop_the_loop_that_jobs_need_to_end() -> None:
+    """A job that cleans up on the user's own loop can do so while the app is being closed there."""
+    cleaned: list[bool] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begun = Latch()
+
+        async def clean() -> None:
+            cleaned.append(True)
+
+        async def work() -> None:
+            begun.set()
+            try:
+                await Latch().wait()
+            finally:
+                await on_loop(loop, clean())
+
+        async with Pilotis() as app:
+            app.context.runtime.spawn(work(), "work")
+            await begun.wait(10)
+
+    asyncio.run(asyncio.wait_for(main(), 4))
+    assert [True] == cleaned
+
+
+async def test_notebooks_may_use_blocking_blocks_of_the_app() -> None:
+    """`blocking_in_loop = "thread"` holds for the app and its overrides too."""
+    with Pilotis({"blocking_in_loop": "thread"}) as app:
+        with app.override() as stand_in:
+            stand_in.cache.set("k", 1)
+            assert 1 == app.cache.get("k")
+        assert all(check.ok for check in app.check())
 
 
 def test_a_worker_works_until_it_is_told_to_stop() -> None:

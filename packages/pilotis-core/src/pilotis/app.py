@@ -359,7 +359,8 @@ class Pilotis:
         """
         clone = Pilotis.__new__(Pilotis)
         clone._reader = self._reader.over(settings)
-        clone._given = _given(role or self._given[0], clock or self._given[1])
+        mine = self._given
+        clone._given = _given(mine[0] if role is None else role, mine[1] if clock is None else clock)
         clone._prepare()
         bus = cast("EventBus | None", self._modules.get(("event", "default")))
         clone._declared = [*self._declared] if bus is None else [*self._declared, bus]

@@ -35,7 +35,12 @@ class Portable(Generic[ProviderT]):
     module: ClassVar[str]
 
     def __init__(self, provider: ProviderT, *, context: Context | None = None) -> None:
-        """Stand in front of `provider`. No I/O: the provider is opened at first use, or by `open()`."""
+        """Stand in front of `provider`. No I/O: the provider is opened at first use, or by `open()`.
+
+        Raises `ConfigurationError` for what is no provider.
+        """
+        if not isinstance(cast("object", provider), Provider):
+            raise ConfigurationError(f"{self.module}: expected a provider object, got {type(provider).__name__}")
         self.context = context or provider.context
         provider.context = self.context
         self._own = provider

@@ -96,7 +96,7 @@ def unknown(key: object, known: Iterable[str], path: str, what: str, value: obje
 
 def join(path: str, key: str) -> str:
     """Return the place of `key` inside `path`."""
-    return f"{path}.{key}" if path else key
+    return f"{path}.{key}" if path else str(key)
 
 
 def origin(value: object) -> str:

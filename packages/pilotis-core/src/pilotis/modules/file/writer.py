@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, cast
 
-from pilotis.bridge import Latch, blocking, finish
+from pilotis.bridge import Latch, blocking, finish, reset_after_fork
 from pilotis.context import Context
 from pilotis.errors import InvalidInputError, UsageError
 from pilotis.modules.file.sources import Source, view_of
@@ -51,6 +51,7 @@ class _State(enum.Enum):
     NEW = enum.auto()
     OPEN = enum.auto()
     ENDED = enum.auto()
+    PARENTS = enum.auto()  # after a fork: the parent goes on writing it
 
 
 class FileWriter:
@@ -77,6 +78,11 @@ class FileWriter:
     def blocking_in_loop(self) -> str:
         return self._context.blocking_in_loop
 
+    def after_fork(self) -> None:
+        """The file is the parent's to store: here nothing more is done with it."""
+        if self._state is _State.OPEN:
+            self._state = _State.PARENTS
+
     async def awrite(self, data: Bytes) -> int:
         """Append bytes, and return how many. About 1 MiB is kept in memory.
 
@@ -85,7 +91,10 @@ class FileWriter:
         is in the file, and it is not stored.
         """
         if self._state is not _State.OPEN:
-            raise UsageError(f"write() on {self._key!r} works inside `with file.writer(...) as out:` only")
+            raise UsageError(
+                f"write() on {self._key!r} works inside `with file.writer(...) as out:` only, "
+                f"in the process that entered it"
+            )
         self._refuse_torn()
         view = _view(data)
         for start in range(0, len(view), CHUNK_SIZE):
@@ -100,6 +109,7 @@ class FileWriter:
         if self._state is not _State.NEW:
             raise UsageError(f"this writer of {self._key!r} was used already: call file.writer(...) again")
         self._state = _State.OPEN
+        reset_after_fork(self)
         self._job = self._context.runtime.spawn(self._run(), f"write {self._key}")
         self._job.ended.on_set(self._pipe.shut)  # even if it was cancelled before it began
         return self
@@ -109,7 +119,9 @@ class FileWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._state = _State.ENDED
+        was, self._state = self._state, _State.ENDED
+        if was is _State.PARENTS:
+            return
         if kind is not None:
             await finish(self._abandon())
             return

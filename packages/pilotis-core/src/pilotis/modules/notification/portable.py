@@ -319,6 +319,14 @@ class Notifier(Portable[Switchboard]):
 
 
 def _checked(settings: NotificationSettings) -> NotificationSettings:
+    try:
+        return _check_settings(settings)
+    except InvalidInputError as error:
+        path, _, why = str(error).partition(": ")
+        raise ConfigurationError(why, path=path) from error
+
+
+def _check_settings(settings: NotificationSettings) -> NotificationSettings:
     timeout = seconds(settings.timeout, "notification.timeout")
     if not 0 < timeout < seconds(settings.lease, "notification.lease"):
         raise ConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from pilotis.bridge import blocking, blocking_iterator
-from pilotis.errors import InvalidInputError, NotFoundError, StorageFullError
+from pilotis.errors import ConflictError, InvalidInputError, NotFoundError, PermissionDeniedError, StorageFullError
 from pilotis.modules.file.checks import check_key
 from pilotis.modules.file.links import Links, read_link
 from pilotis.modules.file.portable import FileStore
@@ -104,7 +104,7 @@ class Site:
     async def _show(self, request: Request, key: str, link: Link | None) -> Answer:
         try:
             info = await self._store.astat(key)
-        except NotFoundError:
+        except (NotFoundError, InvalidInputError, PermissionDeniedError):  # the last two: a key it cannot have
             return _NO_LINK if link is None else plain(404, "There is no such file.")
         if link is None and (request.query or info.access != "public"):
             return _NO_LINK
@@ -129,6 +129,10 @@ class Site:
             return _too_large(link.max_size)
         except InvalidInputError as error:
             return plain(400, str(error))
+        except PermissionDeniedError:
+            return plain(403, "A file cannot be stored here.")
+        except ConflictError:
+            return plain(409, "The key is a folder of other files, or one of its folders is a file.")
         except StorageFullError:
             return plain(507, "There is no room for the file.")
         return plain(201, "Stored.", ("ETag", f'"{info.etag}"'))
