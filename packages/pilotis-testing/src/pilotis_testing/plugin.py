@@ -1,17 +1,29 @@
-"""The pytest plugin: runs `async def` tests, in both colours where they ask for `colour`."""
+"""The pytest plugin: runs `async def` tests, in both colours where they ask for `colour`, and lends real servers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import inspect
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pilotis_testing import redis
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
+from pilotis_testing.servers import (
+    MEMCACHED_VARIABLE,
+    REDIS_VARIABLE,
+    MemcachedServer,
+    RedisServer,
+    empty_memcached,
+    memcached_items,
+    running,
+)
 
 LEAK_SECONDS = 5.0
 
@@ -26,6 +38,92 @@ def colour(request: pytest.FixtureRequest) -> Colour:
 def clock() -> ManualClock:
     """A clock that moves when told to."""
     return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for the whole run. Tests leave it running; one to be ill-treated is `own_redis`."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _redis_at(request: pytest.FixtureRequest) -> str:
+    """The URL of a Redis, whose database is empty when the run begins."""
+    url = os.environ.get(REDIS_VARIABLE)
+    if url is None:
+        return request.getfixturevalue("redis_server").url
+    _refuse_used(REDIS_VARIABLE, redis.keys_in(url))
+    return url
+
+
+@pytest.fixture
+def redis_url(_redis_at: str) -> str:
+    """The URL of an empty database: of PILOTIS_TEST_REDIS_URL, or of a server that is started for the run."""
+    redis.empty(_redis_at)
+    return _redis_at
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a cluster for the whole run."""
+    with redis.running_cluster([tmp_path_factory.mktemp("node") for _ in range(3)]) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_cluster_url(_redis_cluster_at: str) -> str:
+    """The URL of an empty cluster of three nodes, started for the run, whatever the variables say."""
+    redis.empty(_redis_cluster_at)
+    return _redis_cluster_at
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own: to restart, pause and kill."""
+    server = RedisServer(tmp_path)
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+    """A Memcached for the whole run."""
+    server = MemcachedServer(tmp_path_factory.mktemp("memcached"))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _memcached_at(request: pytest.FixtureRequest) -> str:
+    """The address of a Memcached that is empty when the run begins."""
+    address = os.environ.get(MEMCACHED_VARIABLE)
+    if address is None:
+        return request.getfixturevalue("memcached_server").address
+    _refuse_used(MEMCACHED_VARIABLE, memcached_items(address))
+    return address
+
+
+@pytest.fixture
+def memcached_address(_memcached_at: str) -> str:
+    """The `host:port` of an empty Memcached: of PILOTIS_TEST_MEMCACHED, or of one that is started for the run."""
+    empty_memcached(_memcached_at)
+    return _memcached_at
+
+
+@pytest.fixture
+def own_memcached(tmp_path: Path) -> Iterator[MemcachedServer]:
+    """A Memcached of the test's own: to restart, pause and kill."""
+    server = MemcachedServer(tmp_path)
+    with running(server):
+        yield server
+
+
+def _refuse_used(variable: str, entries: int) -> None:
+    """Fail rather than empty what somebody uses: tests remove all there is."""
+    if entries:
+        pytest.fail(f"{variable}: expected an empty database, as tests empty it; this one has {entries} entries")
 
 
 @pytest.fixture
