@@ -1,0 +1,137 @@
+"""The one way to Redis: the blocking client or the asyncio one behind the same `execute`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Any
+
+from pilotis.bridge import running_loop
+from pilotis.errors import ConfigurationError
+from redis.exceptions import NoScriptError
+
+from pilotis_redis.clients import async_client, blocking_client
+from pilotis_redis.options import RedisOptions
+from pilotis_redis.pairs import LentPair, Pair
+from pilotis_redis.scripts import Script
+
+Command = tuple[Any, ...]
+
+
+class RedisLink:
+    """Commands to one Redis, from any thread and any event loop.
+
+    Replies are those of redis-py, texts as bytes. Errors are redis-py's own; `faults.classify` explains them. A command
+    is sent once: where its answer is lost, nobody knows what became of it. Connections are made when they are first
+    needed, and again after `close` and in a child process.
+    """
+
+    def __init__(self, options: RedisOptions, *, client: Any = None, async_client: Any = None) -> None:
+        """Keep the options, or clients of the caller's, which count instead and are never closed. No I/O."""
+        lent = [given for given in (client, async_client) if given is not None]
+        for given in lent:
+            _check_lent(given)
+        self._options = options
+        self.is_cluster = _is_cluster(lent[0]) if lent else options.address.kind == "cluster"
+        self.address = "the client that was passed in" if lent else options.address.shown
+        if lent:
+            self._commands = self._reads = LentPair(client, async_client)
+        else:
+            self._commands = _pair(options, is_waiting=False)
+            self._reads = _pair(options, is_waiting=True)
+
+    async def execute(self, *command: Any) -> Any:
+        """Run one command and return its reply."""
+        return await self._commands.execute(command, {})
+
+    async def execute_waiting(self, *command: Any) -> Any:
+        """Run a command that waits on the server, such as `BLPOP`, for as long as it says itself.
+
+        It has a connection of its own, without a time-out: name the time in the command. With clients that were passed
+        in, theirs are used, with their time-outs.
+        """
+        return await self._reads.execute(command, {})
+
+    async def pipeline(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands together and return their replies in order: one round trip (in a cluster, one per node).
+
+        All of them run, each by itself; then the first error is raised.
+        """
+        replies = await self._commands.pipeline(list(commands))
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """Run a script, atomically, and return its reply. A server that does not know it yet is sent it.
+
+        In a cluster all keys must have the same hash tag.
+        """
+        try:
+            return await self.execute("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self.execute("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def scan(self, pattern: str, count: int) -> AsyncGenerator[list[bytes], None]:
+        """Find keys by a pattern of Redis's own, about `count` looked at in each step; no step blocks the server.
+
+        A key may be found twice. Keys that come or go meanwhile may be found or not.
+        """
+        for target in await self._scanned():
+            cursor = 0
+            while True:
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+                cursor, keys = _scanned_step(await self._commands.execute(command, target))
+                if keys:
+                    yield keys
+                if cursor == 0:
+                    break
+
+    async def info(self) -> dict[str, Any]:
+        """Return what the server tells of itself; of a cluster, one node of it."""
+        options = {"target_nodes": "random"} if self.is_cluster else {}
+        return await self._commands.execute(("INFO",), options)
+
+    async def close(self) -> None:
+        """Close the clients, unless they were passed in. Idempotent."""
+        await self._commands.close()
+        await self._reads.close()
+
+    def native(self, kind: type) -> object | None:
+        """Return redis-py's own client of a type: the blocking one, or that of the running loop."""
+        return next((client for client in self._commands.at_hand() if isinstance(client, kind)), None)
+
+    async def _scanned(self) -> list[dict[str, Any]]:
+        """Return the options that send a command to each server that has keys of its own."""
+        if not self.is_cluster:
+            return [{}]
+        await self.info()  # now it knows its nodes
+        client = self._commands.blocking() if running_loop() is None else self._commands.awaited()
+        return [{"target_nodes": node} for node in client.get_primaries()]
+
+
+def _scanned_step(reply: Any) -> tuple[int, list[bytes]]:
+    """Return the cursor and the keys of one step; a cluster tells the cursor by node."""
+    cursor: int | dict[str, int]
+    cursor, keys = reply
+    return (next(iter(cursor.values())) if isinstance(cursor, dict) else cursor), keys
+
+
+def _pair(options: RedisOptions, *, is_waiting: bool) -> Pair:
+    return Pair(
+        functools.partial(blocking_client, options, is_waiting=is_waiting),
+        functools.partial(async_client, options, is_waiting=is_waiting),
+    )
+
+
+def _check_lent(client: Any) -> None:
+    encoder = client.get_encoder() if hasattr(client, "get_encoder") else None
+    if encoder is None:
+        raise ConfigurationError(f"expected a client of redis-py, got {type(client).__qualname__}")
+    if encoder.decode_responses:
+        raise ConfigurationError("expected a client that leaves replies as bytes: make it with decode_responses=False")
+
+
+def _is_cluster(client: Any) -> bool:
+    return hasattr(client, "get_primaries")

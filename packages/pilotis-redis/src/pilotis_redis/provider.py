@@ -1,0 +1,45 @@
+"""The base of every provider on Redis."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pilotis.errors import OperationError
+from pilotis.providers import Provider
+
+from pilotis_redis.faults import classify
+from pilotis_redis.link import RedisLink
+from pilotis_redis.options import RedisOptions
+from pilotis_redis.startup import Eviction, check
+
+
+class RedisBacked(Provider):
+    """Life cycle, errors and address. A provider derives from this first, and from its module's interface next."""
+
+    Options = RedisOptions
+    shared = True
+    eviction: ClassVar[Eviction] = Eviction.HARMFUL
+    """What it means for this provider's data if Redis drops keys."""
+
+    def __init__(self, options: RedisOptions | None = None, *, client: Any = None, async_client: Any = None) -> None:
+        super().__init__(options, client=client, async_client=async_client)
+        self.link = RedisLink(self.options, client=client, async_client=async_client)
+
+    @property
+    def address(self) -> str:
+        return self.link.address
+
+    async def open(self) -> None:
+        await check(self.link, self.eviction)
+
+    async def ping(self) -> None:
+        await self.link.execute("PING")
+
+    async def close(self) -> None:
+        await self.link.close()
+
+    def classify(self, error: Exception) -> type[OperationError] | None:
+        return classify(error) or super().classify(error)
+
+    def native(self, kind: type) -> object | None:
+        return self.link.native(kind)

@@ -1,0 +1,85 @@
+"""Sockets, sentinels and clusters: the same link in front of each, in both colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pilotis.errors import OperationError
+from pilotis_redis import Eviction, RedisLink, RedisOptions, Script, startup
+from pilotis_testing import Colour
+from pilotis_testing.colours import together
+from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer, running
+
+SCRIPT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])", "1" * 40)
+
+
+class Sentinel(RedisServer):
+    """A sentinel, whose file of settings names one master."""
+
+    def command(self) -> list[str]:
+        return [self.program, str(self.directory / "sentinel.conf"), "--sentinel", "--port", str(self.port)]
+
+
+@pytest.fixture
+def socket_url(tmp_path: Path) -> Iterator[str]:
+    """The URL of a socket."""
+    server = RedisServer(tmp_path, "--unixsocket", str(tmp_path / "s"))
+    with running(server):
+        yield f"unix://{tmp_path / 's'}?db=1"
+
+
+@pytest.fixture
+def sentinel(own_redis: RedisServer, tmp_path: Path) -> Iterator[Sentinel]:
+    """A sentinel that knows a Redis as `main`."""
+    (tmp_path / "sentinel.conf").write_text(f"sentinel monitor main 127.0.0.1 {own_redis.port} 1\n")
+    server = Sentinel(tmp_path)
+    with running(server):
+        yield server
+
+
+async def works(link: RedisLink) -> None:
+    """Assert that every verb of the link does its work."""
+    keys = [f"key{number}" for number in range(30)]
+    await startup.check(link, Eviction.WELCOME)
+    assert await link.execute("PING") is True
+    assert [True] * 30 == await link.pipeline([("SET", key, key) for key in keys])
+    assert [key.encode() for key in keys] == await link.pipeline([("GET", key) for key in keys])
+    assert [2, 4] == [await link.script(SCRIPT, ["n"], [2]), await link.script(SCRIPT, ["n"], [2])]
+    found = [key async for step in link.scan("key*", 10) for key in step]
+    assert {key.encode() for key in keys} == set(found)
+    assert await link.execute_waiting("BLPOP", "nothing", 0.01) is None
+    assert sorted(await together(*[lambda: link.execute("INCR", "m")] * 100)) == list(range(1, 101))
+
+
+async def test_a_socket(socket_url: str, colour: Colour) -> None:
+    """With the database that the URL names."""
+    link = RedisLink(RedisOptions(url=socket_url))
+    await works(link)
+    assert tell(socket_url, "GET", "n") == b"4"
+    await link.close()
+
+
+async def test_sentinels_name_the_master(sentinel: Sentinel, own_redis: RedisServer, colour: Colour) -> None:
+    """Callers wait for a connection there too."""
+    link = RedisLink(RedisOptions(url=f"redis+sentinel://{sentinel.address}/main/2", max_connections=3))
+    await works(link)
+    assert tell(f"redis://{own_redis.address}/2", "GET", "n") == b"4"
+    await link.close()
+
+
+async def test_a_sentinel_is_no_server(sentinel: Sentinel, colour: Colour) -> None:
+    """Who writes its address as that of a server is told how it is written."""
+    link = RedisLink(RedisOptions(url=f"redis://{sentinel.address}"))
+    with pytest.raises(OperationError, match=r"is a sentinel.*redis\+sentinel://"):
+        await startup.check(link, Eviction.WELCOME)
+    await link.close()
+
+
+async def test_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
+    """Keys of all nodes, by way of any."""
+    link = RedisLink(RedisOptions(url=redis_cluster_url, max_connections=3))
+    await works(link)
+    await link.close()
