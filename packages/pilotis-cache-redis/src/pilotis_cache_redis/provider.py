@@ -1,0 +1,101 @@
+"""Entries in Redis: strings with a ttl, one round trip for each verb."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pilotis.errors import ConflictError, InvalidInputError, OperationError
+from pilotis.providers import CacheCapability, CacheProvider, Entry
+from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
+
+SCANNED = 500
+"""Keys that one SCAN looks at: well under a millisecond of the server's time."""
+
+_COUNT = Script.load("pilotis_cache_redis", "count")
+_OURS = (b"string", b"none")
+_SPECIAL = re.compile(r"[?\[\]\\]")
+
+Command = tuple[Any, ...]
+
+
+class RedisCacheOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of the Redis cache."""
+
+
+class RedisCache(RedisBacked, CacheProvider):
+    """A cache for all processes that reach one Redis, or one cluster of them."""
+
+    Options = RedisCacheOptions
+    capabilities = CacheCapability.MATCHING
+    eviction = Eviction.WELCOME
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        if not self.link.is_cluster:
+            return await self.link.execute("MGET", *keys)
+        # Not GET, which fails where there is no text under the key.
+        return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
+
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        if only_absent:
+            return await self._add(entries)
+        if len(entries) == 1:
+            return [bool(await self.link.execute(*_set(entries[0])))]
+        return [bool(stored) for stored in await self.link.pipeline(map(_set, entries))]
+
+    async def remove(self, keys: Sequence[str | bytes]) -> int:
+        if not self.link.is_cluster:
+            return await self.link.execute("UNLINK", *keys)
+        return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
+
+    async def count(self, key: str, by: int, ttl: float | None) -> int:
+        if ttl is None:
+            return await self.link.execute("INCRBY", key, by)
+        return int(await self.link.script(_COUNT, [key], [by, _milliseconds(ttl)]))
+
+    async def expire(self, key: str, ttl: float | None) -> bool:
+        if ttl is not None:
+            return bool(await self.link.execute("PEXPIRE", key, _milliseconds(ttl)))
+        _, is_there = await self.link.pipeline([("PERSIST", key), ("EXISTS", key)])
+        return bool(is_there)
+
+    async def remove_matching(self, pattern: str) -> int:
+        removed = 0
+        steps = self.link.scan(_glob(pattern), SCANNED)
+        try:
+            async for keys in steps:
+                removed += await self.remove(keys)
+        finally:
+            await steps.aclose()
+        return removed
+
+    def classify(self, error: Exception) -> type[OperationError] | None:
+        kind = super().classify(error)
+        return InvalidInputError if kind is ConflictError else kind  # only counting minds what type an entry has
+
+    async def _add(self, entries: Sequence[Entry]) -> list[bool]:
+        """Write what is absent. What is no text of Redis's is no entry either, and makes room."""
+        commands = [command for entry in entries for command in ((*_set(entry), "NX"), ("TYPE", entry.key))]
+        replies = await self.link.pipeline(commands)
+        foreign = {entry.key for entry, kind in zip(entries, replies[1::2], strict=True) if kind not in _OURS}
+        if foreign:
+            await self.remove(list(foreign))
+            return await self._add(entries)
+        return [bool(stored) for stored in replies[::2]]
+
+
+def _set(entry: Entry) -> Command:
+    if entry.ttl is None:
+        return ("SET", entry.key, entry.value)
+    return ("SET", entry.key, entry.value, "PX", _milliseconds(entry.ttl))
+
+
+def _milliseconds(ttl: float) -> int:
+    """Return at least one: zero is refused by Redis."""
+    return max(1, round(ttl * 1000))
+
+
+def _glob(pattern: str) -> str:
+    """Return a pattern of Redis's own, in which `*` alone is special."""
+    return _SPECIAL.sub(r"\\\g<0>", pattern)
