@@ -83,3 +83,10 @@ async def test_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
     link = RedisLink(RedisOptions(url=redis_cluster_url, max_connections=3))
     await works(link)
     await link.close()
+
+
+async def test_many_are_the_first_to_use_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
+    """One finds out which node has what; nobody's connection breaks over it."""
+    link = RedisLink(RedisOptions(url=redis_cluster_url))
+    assert list(range(1, 31)) == sorted(await together(*[lambda: link.execute("INCR", "n")] * 30))
+    await link.close()

@@ -78,11 +78,13 @@ class RedisCache(RedisBacked, CacheProvider):
         """Write what is absent. What is no text of Redis's is no entry either, and makes room."""
         commands = [command for entry in entries for command in ((*_set(entry), "NX"), ("TYPE", entry.key))]
         replies = await self.link.pipeline(commands)
-        foreign = {entry.key for entry, kind in zip(entries, replies[1::2], strict=True) if kind not in _OURS}
-        if foreign:
-            await self.remove(list(foreign))
-            return await self._add(entries)
-        return [bool(stored) for stored in replies[::2]]
+        stored, kinds = [bool(reply) for reply in replies[::2]], replies[1::2]
+        foreign = [entry for entry, kind in zip(entries, kinds, strict=True) if kind not in _OURS]
+        if not foreign:
+            return stored
+        await self.remove([entry.key for entry in foreign])
+        replaced = iter(await self._add(foreign))
+        return [done if kind in _OURS else next(replaced) for done, kind in zip(stored, kinds, strict=True)]
 
 
 def _set(entry: Entry) -> Command:

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from pilotis_redis.clients import async_client, blocking_client
 from pilotis_redis.options import RedisOptions
-from pilotis_redis.pairs import LentPair, Pair
+from pilotis_redis.pairs import ClusterPair, LentPair, Pair
 from pilotis_redis.scripts import Script
 
 Command = tuple[Any, ...]
@@ -119,7 +119,8 @@ def _scanned_step(reply: Any) -> tuple[int, list[bytes]]:
 
 
 def _pair(options: RedisOptions, *, is_waiting: bool) -> Pair:
-    return Pair(
+    kind = ClusterPair if options.address.kind == "cluster" else Pair
+    return kind(
         functools.partial(blocking_client, options, is_waiting=is_waiting),
         functools.partial(async_client, options, is_waiting=is_waiting),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
-from pilotis.bridge import PerLoop, reset_after_fork, run_blocking, running_loop
+from pilotis.bridge import Flights, PerLoop, reset_after_fork, run_blocking, running_loop
 from pilotis.errors import UnsupportedError
 
 
@@ -62,6 +63,34 @@ class Pair:
         if kept is not client:
             client.close()
         return kept
+
+
+class ClusterPair(Pair):
+    """Clients of a cluster. One task at a time has the asyncio client find its nodes, before anybody else uses it.
+
+    redis-py breaks the connections of those who use it meanwhile.
+    """
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._findings = Flights()
+        self._ready: WeakSet[Any] = WeakSet()
+
+    async def execute(self, command: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        await self._find_nodes()
+        return await super().execute(command, options)
+
+    async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        await self._find_nodes()
+        return await super().pipeline(commands)
+
+    async def _find_nodes(self) -> None:
+        if running_loop() is None:
+            return
+        client = self.awaited()
+        if client not in self._ready:
+            await self._findings.run(id(client), client.initialize)
+            self._ready.add(client)
 
 
 class LentPair(Pair):
