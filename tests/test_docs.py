@@ -228,13 +228,17 @@ def ours(source: Installed) -> bool:
 OURS = [(module, name) for module in INTERFACES for name, source in installed(module).items() if ours(source)]
 """The providers of this repository, by module and name; others may be installed beside them."""
 
+FIRST_NAMES = {resolve(*provider): provider[1] for provider in reversed(OURS)}
+"""A provider with several names, one for each scheme of a URL, is described once."""
+
 each_provider = pytest.mark.parametrize(("module", "name"), OURS, ids=["-".join(provider) for provider in OURS])
 
 
 @each_provider
 def test_the_page_has_every_option_with_its_default(module: str, name: str) -> None:
     """Of each provider that comes with Pilotis."""
-    assert defaults(resolve(module, name).Options) == table(f"`{name}` {module}")
+    provider = resolve(module, name)
+    assert defaults(provider.Options) == table(f"`{FIRST_NAMES[provider]}` {module}")
 
 
 def test_the_page_has_every_variable_that_is_no_setting() -> None:
