@@ -48,17 +48,36 @@ class _AsyncPatience(_Async):
     """Connecting from a task."""
 
     reconnects: int
+    waiting: int = 0
+    """Tasks in line for a connection. Nobody overtakes them."""
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
         while True:
             try:
-                return await super().get_connection()  # pyright: ignore[reportUnknownMemberType]
+                return await (self._take() if self.can_get_connection() and not self.waiting else self._queue())
             except redis.ConnectionError as error:
                 if not _may_pass(error, attempt, self.reconnects):
                     raise
             await pause(RECONNECTING.delay(attempt))
             attempt += 1
+
+    async def _take(self) -> Any:
+        """Take a connection that is free: redis-py would begin a wait, with a time-out, for that too."""
+        connection = self.get_available_connection()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def _queue(self) -> Any:
+        self.waiting += 1
+        try:
+            return await super().get_connection()  # pyright: ignore[reportUnknownMemberType]
+        finally:
+            self.waiting -= 1
 
 
 class Pool(_Patience, redis.BlockingConnectionPool):
