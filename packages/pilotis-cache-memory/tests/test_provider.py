@@ -28,10 +28,10 @@ def test_it_holds_ten_thousand_entries_unless_told() -> None:
     assert [None, b"1"] == drive(provider.read(["0", "1"]))
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_a_bound_below_one_is_refused(number: int) -> None:
+@pytest.mark.parametrize("number", [0, -1, 10**400])
+def test_a_bound_that_cannot_be_kept_is_refused(number: int) -> None:
     """Before anything is stored, and with the place in the settings."""
-    with pytest.raises(ConfigurationError, match="max_entries: expected 1 or more"):
+    with pytest.raises(ConfigurationError, match="max_entries: expected a number from 1"):
         MemoryCache(MemoryCacheOptions(max_entries=number))
 
 

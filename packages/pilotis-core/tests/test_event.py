@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -147,8 +148,8 @@ class _Taker:
     def __init__(self) -> None:
         self.registry = Registry(EventSettings(attempts=7))
 
-    def take(self, declaration: Any) -> None:
-        self.registry.add(declaration)
+    def take(self, declarations: Sequence[Any]) -> None:
+        self.registry.add(declarations)
 
 
 def declared(*functions: Any, **options: Any) -> Registry:

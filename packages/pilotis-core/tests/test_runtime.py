@@ -135,6 +135,26 @@ def test_the_error_of_a_job_is_logged(runtime: Runtime, caplog: pytest.LogCaptur
     assert "background job renewals failed" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_user_code_cannot_end_the_loop(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    """`sys.exit` in a job, or in an async function of the user's, ends that alone."""
+
+    async def leave() -> None:
+        raise kind
+
+    async def answer() -> int:
+        return 5
+
+    job = runtime.spawn(leave(), "leaving")
+    assert drive(job.ended.wait(5))
+    with pytest.raises(kind):
+        drive(runtime.call(leave))
+    assert drive(runtime.call(answer)) == 5
+    assert kind.__name__ in caplog.text
+
+
 def test_a_job_can_be_cancelled_at_any_moment(runtime: Runtime) -> None:
     """Before it began, while it runs, after it ended."""
     early = runtime.spawn(pause(30), "early")

@@ -311,3 +311,8 @@ def test_every_module_takes_required_capabilities() -> None:
 def test_an_error_says_place_expectation_and_nearest_name(source: dict[str, Any], message: str) -> None:
     """And never the value."""
     assert refused(source).startswith(message)
+
+
+def test_text_that_cannot_be_encoded_is_refused() -> None:
+    """With its place, as any other wrong value."""
+    assert "cache.default_ttl: expected" in refused({"cache": {"default_ttl": "\ud800"}})

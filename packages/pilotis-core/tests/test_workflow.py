@@ -17,10 +17,10 @@ from pilotis.errors import (
     UsageError,
 )
 from pilotis.modules.workflow import PermanentError, step, workflow
+from pilotis.modules.workflow.beginnings import kept
 from pilotis.modules.workflow.faults import fault_of, step_error
 from pilotis.modules.workflow.flows import check_flow, find_flow
 from pilotis.modules.workflow.model import StepRecord
-from pilotis.modules.workflow.rewinding import kept
 
 
 @step
@@ -104,7 +104,10 @@ def test_blocking_verbs_are_refused_in_a_loop() -> None:
         ({"attempts": 0}, "step 'bad': attempts: expected a whole number from 1, got 0"),
         ({"attempts": True}, "attempts: expected a whole number"),
         ({"once": True, "attempts": 2}, "once=True never runs twice"),
-        ({"raises": (1,)}, "raises: expected exception classes, got 1"),
+        ({"raises": (1,)}, r"raises: expected a tuple of exception classes, \(Declined,\), got \(1,\)"),
+        ({"raises": ValueError}, "raises: expected a tuple of exception classes"),
+        ({"backoff": 5}, "backoff: expected a Backoff"),
+        ({"once": "no"}, "once: expected True or False, got 'no'"),
         ({"on_failure": "ignore"}, 'on_failure: expected "fail" or "continue"'),
         ({"name": "a#2"}, "the characters @ ~ # and / are used in keys"),
     ],
@@ -123,6 +126,19 @@ def test_methods_are_refused() -> None:
         class Gateway:  # pyright: ignore[reportUnusedClass]
             @step
             def charge(self) -> None: ...
+
+
+def test_odd_functions_and_names_are_refused() -> None:
+    """By the decorators, which take functions and text."""
+    odd: Any = 5
+    with pytest.raises(ConfigurationError, match=r"@workflow\('bad'\) decorates a function, got 5"):
+        workflow("bad")(odd)
+    with pytest.raises(ConfigurationError, match="@step decorates a function, got 5"):
+        step()(odd)
+    with pytest.raises(InvalidInputError, match="step name: expected text of 1 to 200 characters"):
+        step(name="")(lambda: None)
+    with pytest.raises(InvalidInputError, match="workflow 'bad': retention"):
+        workflow("bad", retention=-1)
 
 
 def test_odd_durations_are_refused() -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pilotis.backoff import Backoff
-from pilotis.cron import cron_times
 from pilotis.discovery import resolve
-from pilotis.errors import ClosedError, ConfigurationError, WorkflowFailedError
-from pilotis.modules.workflow import RunInfo, WorkflowEngine, step, workflow
-from pilotis.modules.workflow.children import new_run
+from pilotis.errors import ClosedError, WorkflowCancelledError, WorkflowFailedError
+from pilotis.modules.workflow import WorkflowEngine, step, workflow
+from pilotis.modules.workflow.beginnings import new_run
 from pilotis.providers import Context, Ending, Fence, OutgoingEvent, RunQuery, RunRecord, StepRecord
 from pilotis.scopes import stage
 from pilotis.settings.model import WorkflowSettings
@@ -324,60 +323,6 @@ def test_concurrency_is_bounded() -> None:
     engine.context.runtime.stop()
 
 
-def test_a_forked_child_leaves_the_runs_to_its_parent(engine: Any) -> None:
-    """It starts with none, and can work on its own."""
-
-    @workflow("before-fork")
-    def flow(number: int) -> int:
-        return number
-
-    assert 1 == engine.start(flow, 1, id="r").result(timeout=10)
-    pid = os.fork()
-    if pid == 0:
-        fine = not engine.find() and engine.start(flow, 2, id="r").result(timeout=10) == 2
-        os._exit(0 if fine else 1)
-    assert 0 == os.waitpid(pid, 0)[1]
-    assert 1 == engine.get("r").result(timeout=10)
-
-
-def test_schedules_and_subscriptions_are_checked(engine: Any) -> None:
-    """Odd cron lines, used ids, and events that do not exist."""
-
-    @workflow("scheduled")
-    def flow() -> None: ...
-
-    engine.schedule("0 3 * * *", flow, id="nightly")
-    with pytest.raises(ConfigurationError, match="there is a schedule 'nightly' already"):
-        engine.schedule("0 4 * * *", flow, id="nightly")
-    with pytest.raises(ConfigurationError, match="cron line"):
-        engine.schedule("now and then", flow, id="other")
-    with pytest.raises(ValueError, match="overlap"):
-        engine.schedule("0 3 * * *", flow, id="other", overlap="queue")
-    with pytest.raises(ValueError, match="event: expected one of run"):
-        engine.on("run.exploded", print)
-
-
-def test_a_subscriber_that_fails_does_not_stop_others(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """What it raises is logged."""
-    heard: list[str] = []
-
-    def broken(info: object) -> None:
-        raise ValueError("deaf")
-
-    def hear(info: RunInfo) -> None:
-        heard.append(info.id)
-
-    engine.on("run.completed", broken)
-    engine.on("run.completed", hear)
-
-    @workflow("listened-to")
-    def flow() -> None: ...
-
-    engine.start(flow, id="r").result(timeout=10)
-    until(lambda: heard == ["r"])
-    assert "a subscriber to run.completed failed for run r" in caplog.text
-
-
 def test_many_runs_at_once(engine: Any) -> None:
     """All end, and are found."""
 
@@ -394,10 +339,54 @@ def test_many_runs_at_once(engine: Any) -> None:
     assert 500 == len(engine.find(name="many", limit=1000))
 
 
-def test_cron_lines() -> None:
-    """The next time after another, in UTC; odd lines are refused."""
-    assert 3 * 3600.0 == cron_times("0 3 * * *")(0.0)
-    with pytest.raises(ConfigurationError, match="cron line 'often' cannot be read"):
-        cron_times("often")
-    with pytest.raises(ConfigurationError, match=r"never comes true|cannot be read"):
-        cron_times("0 0 30 2 *")
+def test_steps_of_a_parallel_begin_together(engine: Any) -> None:
+    """A cancellation that comes as they begin finds all of them under way: each is recorded, and compensated."""
+    log: list[str] = []
+
+    @step
+    async def first() -> None:
+        await engine.acancel("r")
+        await asyncio.sleep(0.01)
+        log.append("first")
+
+    @step
+    async def second() -> None:
+        log.append("second")
+
+    for it in (first, second):
+
+        @it.compensate
+        def undo(result: None, name: str = it.name) -> None:
+            log.append(f"not {name}")
+
+    @workflow("together")
+    def flow() -> None:
+        workflow.parallel(first.bind(), second.bind())
+        workflow.wait_for("go")
+
+    with pytest.raises(WorkflowCancelledError):
+        engine.start(flow, id="r").result(timeout=10)
+    assert ["first", "not first", "not second", "second"] == sorted(log)
+
+
+def test_a_result_outlasts_a_retry() -> None:
+    """Who waits without a limit goes on waiting when the run was set going again as it ended."""
+
+    class Hasty(MemoryWorkflow):
+        hasty = True
+
+        async def ended(self, id: str, timeout: float | None) -> RunRecord | None:
+            run = await super().ended(id, timeout)
+            if run is not None and self.hasty:
+                self.hasty = False
+                return replace(run, status="pending", result=None)
+            return run
+
+    @workflow("again")
+    def flow() -> int:
+        return 1
+
+    engine = WorkflowEngine(Hasty())
+    assert 1 == engine.start(flow).result()
+    engine.close()
+    engine.context.runtime.stop()

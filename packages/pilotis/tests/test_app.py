@@ -579,3 +579,25 @@ def test_an_outbox_that_nobody_provides_is_told() -> None:
     """It is not passed over in silence."""
     with pytest.raises(ConfigurationError, match="pip install pilotis-store-sqlite"):
         _ = Pilotis({"event": {"outbox": "sqlite:///shop.db"}}).event
+
+
+def test_what_is_declared_in_an_open_app_begins_by_itself() -> None:
+    """No verb has to follow for a handler, a schedule or a subscriber to be at work."""
+    with Pilotis() as app:
+        app.event.on("a", id="one")(print)
+        until(lambda: app.event.is_open)
+        app.workflow.on("run.failed", print)
+        until(lambda: app.workflow.is_open)
+    with Pilotis() as app:
+        app.workflow.schedule("0 3 * * *", double, 2, id="nightly")
+        until(lambda: app.workflow.is_open)
+
+
+def test_declaring_in_an_app_that_is_not_open_starts_nothing(no_leaks: None) -> None:
+    """A module that declares may be imported by anybody."""
+    before = threading.active_count()
+    app = Pilotis()
+    app.event.on("a", id="one")(print)
+    app.workflow.schedule("0 3 * * *", double, 2, id="nightly")
+    assert before == threading.active_count()
+    app.close()

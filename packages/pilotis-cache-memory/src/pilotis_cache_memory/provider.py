@@ -15,6 +15,7 @@ from pilotis.keys import glob
 from pilotis.providers import CacheCapability, CacheProvider, Entry, reset_after_fork
 
 _COUNTABLE = range(-(2**63), 2**63)
+_MOST = 2**48
 
 Kept = tuple[bytes, float]
 """A value, and until when it is kept by the monotonic clock; infinite for good."""
@@ -23,7 +24,7 @@ Kept = tuple[bytes, float]
 class MemoryCacheOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of the in-process cache."""
 
-    max_entries: Annotated[int, Meta(ge=1)] = 10_000
+    max_entries: Annotated[int, Meta(ge=1, le=_MOST)] = 10_000
     """How many entries there may be before the least recently used one is dropped."""
 
 
@@ -35,8 +36,10 @@ class MemoryCache(CacheProvider):
 
     def __init__(self, options: MemoryCacheOptions | None = None, **clients: Any) -> None:
         super().__init__(options, **clients)
-        if self.options.max_entries < 1:
-            raise ConfigurationError(f"expected 1 or more, got {self.options.max_entries}", path="max_entries")
+        if not 1 <= self.options.max_entries <= _MOST:
+            raise ConfigurationError(
+                f"expected a number from 1 to {_MOST}, got {self.options.max_entries}", path="max_entries"
+            )
         self._entries: LRUCache[str, Any] = LRUCache(self.options.max_entries)
         self.after_fork()
         reset_after_fork(self)

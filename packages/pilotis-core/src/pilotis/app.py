@@ -237,7 +237,7 @@ class Pilotis:
         except BaseException:
             await finish(self._close_modules(renew=True))
             raise
-        self._opened = True
+        self._opened = self.context.opened = True
 
     def _wanted(self) -> list[Portable[Any]]:
         """Return what to open: what the settings or declarations name, and what was used already."""
@@ -270,7 +270,7 @@ class Pilotis:
         try:
             await self._close_modules()
         finally:
-            self._opened = False
+            self._opened = self.context.opened = False
             if self._context is not None:  # what ends there may need the loop that runs here
                 await run_blocking(self._context.runtime.stop)
 

@@ -22,3 +22,5 @@ class Context(msgspec.Struct, kw_only=True):
     runtime: Runtime = msgspec.field(default_factory=Runtime)
     telemetry: Telemetry | None = None
     blocking_in_loop: Literal["error", "thread"] = "error"
+    opened: bool = False
+    """Whether the app was opened as a whole: then what is declared begins by itself."""

@@ -8,31 +8,36 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pilotis.errors import ConfigurationError
 from pilotis.handlers import Handlers
 from pilotis.modules.event.declaring import Declarations
-from pilotis.modules.workflow.flows import Flow
 
-Declaration = Declarations | Flow[..., Any] | ModuleType | str
+if TYPE_CHECKING:
+    from pilotis.modules.workflow.flows import Flow
+
+Declaration: TypeAlias = "Declarations | Flow[..., Any] | ModuleType | str"
 
 
 def parts(declaration: Declaration) -> Iterator[Declarations]:
     """Return the handlers that a declaration stands for; a module is imported by its name."""
-    if isinstance(declaration, Flow):
-        return
     if isinstance(declaration, Declarations):
         yield declaration
         return
     module = _imported(declaration) if isinstance(declaration, str) else declaration
-    if not isinstance(module, ModuleType):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(module, ModuleType):
+        yield from (value for value in vars(module).values() if isinstance(value, Handlers))
+    elif not _is_workflow(module):
         raise ConfigurationError(
             f"include: expected Handlers, a workflow, a module or its name, got {type(module).__name__}"
         )
-    for value in vars(module).values():
-        if isinstance(value, Handlers):
-            yield value
+
+
+def _is_workflow(declaration: object) -> bool:
+    from pilotis.modules.workflow.flows import Flow  # not at the top: most apps have none, and it brings the engine
+
+    return isinstance(declaration, Flow)
 
 
 def _imported(name: str) -> ModuleType:

@@ -108,8 +108,10 @@ class Runtime:
         """Run a coroutine on the background loop, from either colour; cancelled with the caller."""
         return await self._on(lambda: self.loop, coroutine)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Job[Any]:
-        """Begin a coroutine on the background loop and go on. Its error is logged. It sees an empty context.
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, Any], name: str, *, context: contextvars.Context | None = None
+    ) -> Job[Any]:
+        """Begin a coroutine on the background loop and go on. Its error is logged. It sees an empty context, or yours.
 
         Raises `ClosedError` once the runtime was stopped.
         """
@@ -117,7 +119,7 @@ class Runtime:
         try:
             with self._lock:  # so that nothing comes after what `stop` puts into the loop's queue
                 loop = self._started_loop()
-                loop.call_soon_threadsafe(job.start, loop, coroutine, context=contextvars.Context())
+                loop.call_soon_threadsafe(job.start, loop, coroutine, context=context or contextvars.Context())
         except BaseException:
             coroutine.close()
             raise
@@ -185,11 +187,22 @@ class Runtime:
 def _serve(loop: Loop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while not _ran_until_stopped(loop):
+            pass
     finally:
         _end_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def _ran_until_stopped(loop: Loop) -> bool:
+    """Run the loop. False when user code ended it by `sys.exit` or the like, which asyncio lets through."""
+    try:
+        loop.run_forever()
+    except (SystemExit, KeyboardInterrupt) as error:
+        logger.exception("user code raised %s on the background loop, which goes on", type(error).__name__)
+        return False
+    return True
 
 
 def _end_tasks(loop: Loop) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from pilotis.bridge import scoped
+
 
 class Stage(Protocol):
     """Where events wait instead of being sent: a group, a transaction, a workflow run."""
@@ -18,8 +20,8 @@ class Stage(Protocol):
         ...
 
 
-stage: ContextVar[Stage | None] = ContextVar("pilotis_stage", default=None)
+stage: ContextVar[Stage | None] = scoped("pilotis_stage", None)
 """The innermost stage around the running code, or None: then events are sent at once."""
 
-held_locks: ContextVar[frozenset[str]] = ContextVar("pilotis_held_locks", default=frozenset())
+held_locks: ContextVar[frozenset[str]] = scoped("pilotis_held_locks", frozenset())
 """The keys that `locking.hold` holds around the running code."""

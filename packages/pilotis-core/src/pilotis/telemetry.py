@@ -40,5 +40,21 @@ class OpenTelemetry:
 
 
 def default_telemetry() -> Telemetry | None:
-    """Return OpenTelemetry where its API is installed, else None."""
-    return OpenTelemetry() if importlib.util.find_spec("opentelemetry") is not None else None
+    """Return OpenTelemetry where the application has set it up by now, else None.
+
+    The API alone, which other libraries bring along, tells nobody anything; without a provider of tracers or meters,
+    asking it at every verb would be wasted.
+    """
+    return OpenTelemetry() if importlib.util.find_spec("opentelemetry") is not None and _is_set_up() else None
+
+
+def _is_set_up() -> bool:
+    from opentelemetry import metrics, trace  # pyright: ignore  # an extra  # noqa: PGH003
+
+    return not (_is_idle(trace.get_tracer_provider()) and _is_idle(metrics.get_meter_provider()))  # pyright: ignore[reportUnknownMemberType]
+
+
+def _is_idle(provider: Any) -> bool:
+    """Tell whether a provider is one of those that the API has by itself, in place of a real one."""
+    kind: type = provider.__class__
+    return kind.__module__.startswith("opentelemetry.") and kind.__name__.lstrip("_").startswith(("Proxy", "NoOp"))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from pilotis.bridge import Latch, running_loop
 from pilotis.errors import InvalidInputError, OperationTimeoutError, ReentrantCallError, TypeMismatchError
+from pilotis.modules.cache.filling import REST_SECONDS
 
 from pilotis_testing.cache_base import TTL, CacheTests, in_colour
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, soon, together
+
+REMOVALS: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "delete": lambda cache: cache.adelete("k"),
+    "set": lambda cache: cache.aset("k", 7),
+    "touch": lambda cache: cache.atouch("k", 0),
+    "invalidate": lambda cache: cache.ainvalidate("k"),
+}
+"""What may happen to a key while it is computed."""
 
 
 @dataclass
@@ -192,7 +201,7 @@ class FillingTests(CacheTests):
     async def test_a_failed_refresh_leaves_the_stale_value(
         self, cache: Any, calls: Calls, clock: ManualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Readers are served on, and the failure is logged and counted."""
+        """Readers are served on, the failure is logged and counted, and the next attempt is not made at once."""
 
         def fail() -> None:
             raise ZeroDivisionError
@@ -204,6 +213,22 @@ class FillingTests(CacheTests):
             assert await cache.get_or_set("k", calls, ttl=TTL, stale_for=TTL * 4) == 1
             await soon(lambda errors=errors: cache.stats().errors == errors and "'k'" in caplog.text)
             await soon(lambda: not cache._filler._refreshing)
+            assert await cache.get_or_set("k", calls, ttl=TTL, stale_for=TTL * 4) == 1
+            assert cache.stats().factory_calls == 1 + errors
+            clock.advance(REST_SECONDS)
+
+    @pytest.mark.parametrize("verb", REMOVALS)
+    async def test_a_value_removed_while_it_is_computed_is_not_kept(self, cache: Any, calls: Calls, verb: str) -> None:
+        """Whatever removes or replaces it wins over the computation that began before; its caller gets the result."""
+        left = 7 if verb == "set" else None
+
+        async def overtaken() -> int:
+            await REMOVALS[verb](cache._thing)
+            return await calls()
+
+        assert await cache.get_or_set("k", overtaken) == 1
+        assert left == await cache.get("k")
+        assert (left or 2) == await cache.get_or_set("k", calls)
 
     async def test_an_invalidated_value_is_not_served_stale(self, cache: Any, calls: Calls, clock: ManualClock) -> None:
         """It is wrong, not old."""

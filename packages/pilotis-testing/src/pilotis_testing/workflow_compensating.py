@@ -83,6 +83,44 @@ class WorkflowCompensatingChecks(WorkflowBase):
         await engines.reaches(run, "compensated")
         assert ["reserve 1", "put back 1 stock-1"] == shop.log
 
+    async def test_the_function_is_not_run_past_its_last_step(self, engines: Engines) -> None:
+        """When it is run again to learn how its steps are undone: what made it fail may hang now."""
+        shop = Shop()
+        shop.undo_failures = 1
+
+        @workflow("fails-once")
+        def flow(order: int) -> None:
+            shop.reserve(order)
+            shop.log.append("after")
+            raise RuntimeError("no courier")
+
+        run = await engines().start(flow, 1)
+        await engines.records(run, "~reserve", "waiting", 1)
+        engines.clock.advance(30)
+        with pytest.raises(WorkflowFailedError, match="no courier"):
+            await run.result(timeout=FOREVER)
+        assert ["reserve 1", "after", "put back 1 stock-1"] == shop.log
+
+    async def test_a_result_that_does_not_fit_is_not_compensated(self, engine: Any) -> None:
+        """An external step was completed with it: the run says so, and ends."""
+
+        @step(external=True)
+        def weigh() -> int:
+            return 0
+
+        @weigh.compensate
+        def unweigh(result: int) -> None: ...
+
+        @workflow("weighs")
+        def flow() -> int:
+            return weigh()
+
+        run = await engine.start(flow, id="r")
+        await engine.complete_step("r", "weigh", "heavy")
+        with pytest.raises(WorkflowFailedError, match=r"not compensated: 'weigh' .*expected int, got str"):
+            await run.result(timeout=FOREVER)
+        assert "failed" == await run.status()
+
     async def test_a_compensation_that_fails_for_good_fails_the_run(self, engines: Engines) -> None:
         """The others are done all the same, and the error names it."""
         shop = Shop()

@@ -27,6 +27,7 @@ class Crashed(Exception):
     """The worker is gone. Nothing that it still tries reaches the provider."""
 
 
+@WorkflowProvider.register
 class CrashingProvider:
     """A provider that dies after its `last` writing operation: done, but nobody hears of it. None never dies."""
 
@@ -78,6 +79,21 @@ class CrashingProvider:
             self.crashed = self._left <= 0
 
 
+class StumblingProvider(CrashingProvider):
+    """A provider that loses the answer to its `last` writing operation, and then goes on."""
+
+    stumbled = False
+
+    async def _call(self, name: str, verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        answer = await verb(*args, **kwargs)
+        if name in WRITING - {"claim"}:
+            self._count()
+        if self.crashed and not self.stumbled:
+            self.stumbled = True
+            raise Crashed
+        return answer
+
+
 class Play(msgspec.Struct):
     """A workflow to crash, its arguments, and the signals that it waits for."""
 
@@ -97,6 +113,25 @@ async def check_crashes(engines: Engines, play: Play) -> int:
         outcome, crashed = await _perform(engines, play, f"crash-{last}", last)
         assert expected == outcome, f"a crash after operation {last} changed the outcome"
         if not crashed:
+            return last - 1
+    raise AssertionError(f"the workflow did not end within {MOST_OPERATIONS} operations")
+
+
+async def check_lost_answers(engines: Engines, play: Play) -> int:
+    """Lose the answer to each operation in turn. Asserts that the run ends as it would; returns how many there were.
+
+    Claims are left out: a provider that may lose their answers has to find out itself that nobody works on a run.
+    """
+    expected, _ = await _perform(engines, play, "whole", None)
+    for last in range(1, MOST_OPERATIONS):
+        id, stumbling = f"lost-{last}", cast("Any", StumblingProvider(engines.provider, last))
+        engine = engines(provider=stumbling, grace=0)
+        while not await _at_end(engines, id):
+            await _begin(engine, play, id)
+            await _pass_time(engines)
+        await engine.close()
+        assert expected == await _outcome(engines.provider, id), f"losing answer {last} changed the outcome"
+        if not stumbling.stumbled:
             return last - 1
     raise AssertionError(f"the workflow did not end within {MOST_OPERATIONS} operations")
 

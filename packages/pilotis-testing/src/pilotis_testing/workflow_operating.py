@@ -159,7 +159,7 @@ class WorkflowOperatingChecks(WorkflowBase):
         assert "done" == await run.result(timeout=FOREVER)
 
     async def test_a_schedule_starts_runs(self, engines: Engines) -> None:
-        """At each time of its cron line, once for all engines that have it."""
+        """At each time of its cron expression, once for all engines that have it."""
 
         @workflow("nightly")
         def nightly(number: int) -> int:

@@ -324,7 +324,7 @@ class WorkflowProviderChecks:
         clock.advance(10)
         await store.fire()
         again = await claim(store)
-        assert (["a"], 99.0) == ([record.key for record in again.journal], again.run.deadline)
+        assert (["a"], 99.0, None) == ([it.key for it in again.journal], again.run.deadline, again.run.error)
         assert again.run.epoch > run.epoch
         with pytest.raises(FencedError):
             await store.rewind("r1", again.run.epoch, set(), None)

@@ -6,14 +6,12 @@ import logging
 
 import pytest
 from pilotis.bridge import Latch
-from pilotis.errors import (
-    NonDeterminismError,
-)
+from pilotis.errors import NonDeterminismError, WorkflowCancelledError
 from pilotis.modules.workflow import Flow, step, workflow
 
 from pilotis_testing.clock import ManualClock
-from pilotis_testing.workflow_base import FOREVER, Engines, WorkflowBase, error_of, eventually
-from pilotis_testing.workflow_crashes import Story, check_crashes, story_of
+from pilotis_testing.workflow_base import FOREVER, Engines, Shop, WorkflowBase, error_of, eventually
+from pilotis_testing.workflow_crashes import Story, check_crashes, check_lost_answers, story_of
 
 
 class WorkflowRecoveringChecks(WorkflowBase):
@@ -200,6 +198,52 @@ class WorkflowRecoveringChecks(WorkflowBase):
         await new.result(timeout=FOREVER)
         assert ["new end", "new new", "old end"] == sorted(log)
 
+    async def test_new_code_compensates_old_runs(self, engines: Engines) -> None:
+        """It looks at the journal behind a `patched` that the run had gone past."""
+        shop, changed = Shop(), False
+
+        @workflow("patched-early")
+        def flow(order: int) -> None:
+            if changed and workflow.patched("gift"):
+                shop.charge(99)
+            shop.reserve(order)
+            workflow.wait_for("go")
+
+        engine = engines()
+        run = await engine.start(flow, 1)
+        await engines.waits(run)
+        changed = True
+        await run.cancel()
+        with pytest.raises(WorkflowCancelledError):
+            await run.result(timeout=FOREVER)
+        assert ["reserve 1", "put back 1 stock-1"] == shop.log
+
+    async def test_a_run_that_was_stuck_remembers_why_it_was_compensated(
+        self, engines: Engines, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A cancelled one is cancelled when the code fits again."""
+        shop, changed = Shop(), False
+
+        @workflow("forgets-a-step")
+        def flow(order: int) -> None:
+            if not changed:
+                shop.reserve(order)
+            workflow.wait_for("go")
+
+        engine = engines()
+        run = await engine.start(flow, 1, id="r")
+        await engines.waits(run)
+        changed = True
+        await run.cancel()
+        with pytest.raises(NonDeterminismError):
+            await run.result(timeout=FOREVER)
+        changed = False
+        await engine.retry("r")
+        with pytest.raises(WorkflowCancelledError):
+            await run.result(timeout=FOREVER)
+        assert ["reserve 1", "put back 1 stock-1"] == shop.log
+        assert "is stuck" in caplog.text
+
     async def test_a_run_keeps_its_version(self, engines: Engines) -> None:
         """It waits for a worker that has the version it was started with."""
 
@@ -225,3 +269,11 @@ class WorkflowRecoveringChecks(WorkflowBase):
         """After each operation of the provider in turn: the same outcome, one recorded result for each step."""
         caplog.set_level(logging.CRITICAL, "pilotis")
         assert await check_crashes(engines, story_of(story)) >= 15
+
+    @pytest.mark.parametrize("story", list(Story), ids=lambda story: story.value)
+    async def test_a_lost_answer_changes_nothing(
+        self, engines: Engines, clock: ManualClock, caplog: pytest.LogCaptureFixture, story: Story
+    ) -> None:
+        """To each operation of the provider in turn: what was done is found out, and nobody waits for good."""
+        caplog.set_level(logging.CRITICAL, "pilotis")
+        assert await check_lost_answers(engines, story_of(story)) >= 10

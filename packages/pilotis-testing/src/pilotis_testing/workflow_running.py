@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -186,6 +187,31 @@ class WorkflowRunningChecks(WorkflowBase):
             await run.result(timeout=FOREVER)
         assert ("failed", 2) == (await run.status(), (await engine.history("r"))[0].attempts)
         assert [("broken", "KeyError")] == [(error.step, error.type) for error in seen]
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+    async def test_nothing_that_a_step_raises_ends_the_worker(self, engine: Any, kind: type[BaseException]) -> None:
+        """What is no Exception fails the step, or the run, like any other error."""
+
+        @step
+        def plain() -> None:
+            raise kind("out")
+
+        @step
+        async def coroutine() -> None:
+            raise kind("out")
+
+        @workflow("escapes")
+        def flow(way: int) -> None:
+            if way < 2:
+                (plain, coroutine)[way].call()
+            elif way < 4:
+                workflow.parallel((plain, coroutine)[way - 2].bind())
+            raise kind("out")
+
+        for way in range(5):
+            run = await engine.start(flow, way)
+            with pytest.raises(WorkflowFailedError, match=f"{kind.__name__}: out"):
+                await run.result(timeout=FOREVER)
 
     async def test_a_permanent_error_ends_the_attempts(self, engine: Any) -> None:
         """Whatever is left of them."""

@@ -162,7 +162,8 @@ class MemoryWorkflow(WorkflowProvider):
             entry.expires = None
             self._store.change(
                 entry, epoch=epoch + 1, deadline=deadline, cancelled=going_on and entry.run.cancelled,
-                result=None, verdict=entry.run.verdict if going_on else None,
+                result=None, error=entry.run.error if going_on else None,
+                verdict=entry.run.verdict if going_on else None,
             )  # fmt: skip
             self._set_going(entry)
             return entry.run

@@ -14,6 +14,9 @@ from pilotis.providers import AT_REST, Latch, Letter, Notice, RunQuery, RunRecor
 NOTICES = 10_000
 """How many notices are kept for subscribers."""
 
+TIMERS = 1_000
+"""How many timers there may be before those of waits that ended early are looked for."""
+
 
 class Entry:
     """A run with all that belongs to it."""
@@ -46,7 +49,9 @@ class Store:
         self._pending: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self._by_name: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_status: dict[RunStatus, dict[str, None]] = defaultdict(dict)
-        self._timers: list[tuple[float, int, str, str | None]] = []
+        self.timers: list[tuple[float, int, str, str | None]] = []
+        """By due time; also some of waits that ended early."""
+        self._most_timers = TIMERS
         self._numbers = itertools.count()
 
     # Runs
@@ -115,21 +120,38 @@ class Store:
 
     def set_timer(self, due: float, id: str, key: str | None) -> None:
         """Note that something of a run is due: a journal record, or with None the run itself."""
-        heapq.heappush(self._timers, (due, next(self._numbers), id, key))
+        heapq.heappush(self.timers, (due, next(self._numbers), id, key))
+        if len(self.timers) > self._most_timers:
+            self._forget_stale_timers()
 
     def next_timer(self) -> float | None:
         """Return when the next timer is due."""
-        return self._timers[0][0] if self._timers else None
+        return self.timers[0][0] if self.timers else None
 
     def due_timers(self, now: float, limit: int) -> Iterator[tuple[Entry, str | None, float]]:
         """Take the timers that are due, of runs that still exist."""
         for _ in range(limit):
-            if not self._timers or self._timers[0][0] > now:
+            if not self.timers or self.timers[0][0] > now:
                 return
-            due, _, id, key = heapq.heappop(self._timers)
+            due, _, id, key = heapq.heappop(self.timers)
             entry = self.entries.get(id)
             if entry is not None:
                 yield entry, key, due
+
+    def _forget_stale_timers(self) -> None:
+        self.timers = [timer for timer in self.timers if self._is_awaited(timer)]
+        heapq.heapify(self.timers)
+        self._most_timers = max(TIMERS, 2 * len(self.timers))
+
+    def _is_awaited(self, timer: tuple[float, int, str, str | None]) -> bool:
+        due, _, id, key = timer
+        entry = self.entries.get(id)
+        if entry is None:
+            return False
+        if key is None:
+            return due in (entry.due, entry.expires)
+        record = entry.journal.get(key)
+        return record is not None and record.status == "waiting" and record.due == due
 
     # Finding
 

@@ -6,6 +6,7 @@ The mode is stored nowhere. A running event loop on this thread means asyncio, n
 from __future__ import annotations
 
 from pilotis.bridge.colours import blocking, blocking_iterator, drive
+from pilotis.bridge.contexts import detached_context, scoped
 from pilotis.bridge.flights import Flights
 from pilotis.bridge.forks import reset_after_fork
 from pilotis.bridge.latch import Latch
@@ -22,6 +23,7 @@ __all__ = [
     "blocked_loops",
     "blocking",
     "blocking_iterator",
+    "detached_context",
     "drive",
     "finish",
     "gather",
@@ -31,4 +33,5 @@ __all__ = [
     "run_blocking",
     "run_blocking_with_undo",
     "running_loop",
+    "scoped",
 ]

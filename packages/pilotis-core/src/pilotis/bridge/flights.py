@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextvars
 import enum
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+from pilotis.bridge.contexts import scoped
 from pilotis.bridge.forks import reset_after_fork
 from pilotis.bridge.latch import Latch
 from pilotis.errors import ReentrantCallError
@@ -18,7 +18,7 @@ from pilotis.errors import ReentrantCallError
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
-_led: contextvars.ContextVar[tuple[_Flight[Any], ...]] = contextvars.ContextVar("pilotis_led_flights", default=())
+_led = scoped("pilotis_led_flights", cast("tuple[_Flight[Any], ...]", ()))
 
 
 class _State(enum.Enum):

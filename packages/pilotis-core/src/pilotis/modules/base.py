@@ -154,6 +154,11 @@ class Portable(Generic[ProviderT]):
             raise
         await self._started()
 
+    def _open_soon(self) -> None:
+        """Open in the background if the app is open already, so that what was just declared begins by itself."""
+        if self.context.opened and self._state is _State.NEW:
+            self.context.runtime.spawn(self.aopen(), f"opening of {self.module}")
+
     def _note_open(self) -> None:
         if self._state is _State.CLOSED:  # while it was being opened
             raise self._closed_error()

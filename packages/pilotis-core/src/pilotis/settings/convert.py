@@ -175,6 +175,8 @@ def _convert_plain(value: object, kind: Any, path: str) -> Any:
         converted = msgspec.convert(plain, kind, strict=not _is_loose(value), dec_hook=_custom)
     except msgspec.ValidationError as error:
         raise _wrong(error, value, kind, path) from None
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"expected {describe(kind)}, got text with lone surrogates", path=path) from None
     if isinstance(converted, float) and not math.isfinite(converted):
         raise ConfigurationError(f"expected {describe(kind)}, got a number that is not finite", path=path)
     return converted

@@ -49,7 +49,7 @@ class Recipe:
     def __init__(
         self, cache: Cache, function: Callable[..., Any], key: str | None, tags: Sequence[str], options: dict[str, Any]
     ) -> None:
-        refuse_generator(function)
+        refuse_unfit(function)
         self._cache = cache
         self._function = function
         self._key = DerivedKey(function) if key is None else KeyTemplate(key, function)
@@ -85,7 +85,16 @@ def decorated(function: Callable[P, R], recipe: Recipe) -> CachedFunction[P, R]:
     return cast("CachedFunction[P, R]", call)
 
 
-def refuse_generator(function: Callable[..., Any]) -> None:
+def refuse_unfit(function: Callable[..., Any]) -> None:
+    """Raise `ConfigurationError` for what is no function whose result could be kept."""
+    if not callable(function):
+        raise ConfigurationError(f"cached: expected a function, plain or async, got {type(function).__name__}")
+    try:
+        inspect.signature(function)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"cached: {function.__qualname__} does not tell its parameters; put a function around it"
+        ) from error
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(
             f"cached: {function.__qualname__} is a generator, which can be read once only; return a list"

@@ -67,7 +67,7 @@ def split(data: bytes) -> tuple[Head, bytes]:
     end = start + int.from_bytes(data[1:start])
     try:
         return _decode_head(data[start:end]), data[end:]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TypeMismatchError(f"value: corrupted head: {error}") from error
 
 

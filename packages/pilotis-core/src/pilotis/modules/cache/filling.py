@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import math
 import random
@@ -12,11 +13,12 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from pilotis.bridge import Flights, Latch, on_loop, reset_after_fork, running_loop
+from pilotis.bridge import Flights, Latch, detached_context, on_loop, reset_after_fork, running_loop
 from pilotis.context import Context
 from pilotis.errors import ClosedError, InvalidInputError, OperationTimeoutError
 from pilotis.modules.cache.envelope import Head, unseal, with_head
 from pilotis.modules.cache.provider import Entry
+from pilotis.modules.cache.removals import Removals
 from pilotis.modules.cache.store import Found, Sight, Store
 from pilotis.modules.cache.terms import Terms
 from pilotis.runtime import Job, is_async
@@ -26,6 +28,8 @@ logger = logging.getLogger("pilotis.cache")
 R = TypeVar("R")
 
 CLOSE_SECONDS = 5.0
+REST_SECONDS = 1.0
+"""How long a background refresh that failed is not repeated."""
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -42,10 +46,11 @@ class Fill(msgspec.Struct, frozen=True):
 
 
 class Ticket(NamedTuple):
-    """What a computation is known by. Who comes after a tag was invalidated does not join one from before."""
+    """What a computation is known by. Who comes after a removal joins none from before."""
 
     key: str
     epochs: tuple[int, ...]
+    removals: int
 
     def __repr__(self) -> str:
         return repr(self.key)
@@ -61,11 +66,15 @@ class Filler:
         self._tally = store.tally
         self._lease = lease
         self._flights = Flights()
+        self.removals = Removals()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
+        self.removals.after_fork()
         self._refreshing: dict[Ticket, object] = {}
+        self._resting: dict[Ticket, float] = {}
+        """What could not be refreshed, and until when it is left alone: the oldest first."""
         self._jobs: dict[Job[Any], None] = {}
 
     async def stop(self) -> None:
@@ -92,7 +101,7 @@ class Filler:
 
     async def _tickets(self, keys: Sequence[str], fill: Fill, sight: Sight) -> list[Ticket]:
         epochs = await self._store.epochs(fill.tags, sight.epochs)
-        return [Ticket(key, tuple(epochs[tag] for tag in fill.tags)) for key in keys]
+        return [Ticket(key, tuple(epochs[tag] for tag in fill.tags), self.removals.count(key)) for key in keys]
 
     def _serve(self, ticket: Ticket, fill: Fill, found: Found, now: float) -> None:
         if now >= found.expires:
@@ -109,7 +118,8 @@ class Filler:
             return await self._computed(ticket, fill, now)
         self._flights.refuse_reentry(ticket)
         outcome: Outcome[bytes] = Outcome(fill.keys[ticket.key])
-        self._spawn(outcome.fill(self._computed(ticket, fill, now)), ticket.key)
+        job = self._spawn(outcome.fill(self._computed(ticket, fill, now)), ticket.key)
+        job.ended.on_set(outcome.known.set)  # also where it was ended before it began
         if await self._clock.wait(outcome.known, timeout):
             return outcome.result()
         outcome.is_awaited = False
@@ -125,6 +135,10 @@ class Filler:
         return await self._flights.run(ticket, compute, lease=self._lease)
 
     async def _compute(self, key: str, fill: Fill, outdated: float) -> bytes:
+        with self.removals.watching((key,)) as before:
+            return await self._computed_alone(key, fill, outdated, before)
+
+    async def _computed_alone(self, key: str, fill: Fill, outdated: float, before: Mapping[str, int]) -> bytes:
         sight = await self._store.look((key,), fill.tags, fill.type)  # somebody may have been first
         found = sight.found.get(key)
         if found is not None and found.expires > outdated:
@@ -134,7 +148,7 @@ class Filler:
         value = await self._call(fill)
         cost = self._clock.monotonic() - start
         sealed = self._checked(value, fill, "value")
-        await self._store.keep(self._entries({key: (value, sealed)}, fill, epochs, cost=cost))
+        await self._keep(self._entries({key: (value, sealed)}, fill, epochs, cost=cost), before)
         return sealed
 
     # Several values
@@ -157,10 +171,12 @@ class Filler:
         return {key: values[key] for key in keys if key in values}
 
     async def _compute_many(self, fill: Fill, tickets: list[Ticket]) -> dict[Ticket, bytes | None]:
-        results = await self._results(fill, [ticket.key for ticket in tickets])
+        keys = [ticket.key for ticket in tickets]
+        with self.removals.watching(keys) as before:
+            results = await self._results(fill, keys, before)
         return {ticket: results[ticket.key] for ticket in tickets}
 
-    async def _results(self, fill: Fill, keys: list[str]) -> dict[str, bytes | None]:
+    async def _results(self, fill: Fill, keys: list[str], before: Mapping[str, int]) -> dict[str, bytes | None]:
         sight = await self._store.look(keys, fill.tags, fill.type)
         results: dict[str, bytes | None] = dict.fromkeys(keys)
         results.update({key: found.sealed for key, found in self._fresh(sight).items()})
@@ -169,7 +185,7 @@ class Filler:
             return results
         epochs = await self._store.epochs(fill.tags, sight.epochs)
         made = await self._made(fill, missing)
-        await self._store.keep(self._entries(made, fill, epochs))
+        await self._keep(self._entries(made, fill, epochs), before)
         return results | {key: sealed for key, (_, sealed) in made.items()}
 
     async def _made(self, fill: Fill, keys: list[str]) -> dict[str, tuple[Any, bytes]]:
@@ -215,10 +231,23 @@ class Filler:
                 entries.append(Entry(key, with_head(head, sealed), fill.terms.lifetime(ttl)))
         return entries
 
+    async def _keep(self, entries: Sequence[Entry], before: Mapping[str, int]) -> None:
+        """Store what was computed, unless its key was removed or set meanwhile: that wins."""
+        entries = [entry for entry in entries if not self._is_late(entry, before)]
+        await self._store.keep(entries)
+        late = [entry.key for entry in entries if self._is_late(entry, before)]
+        if late:  # some of it may have been stored in the very moment of the removal
+            await self._store.forget(late)
+
+    def _is_late(self, entry: Entry, before: Mapping[str, int]) -> bool:
+        return self.removals.count(entry.key) != before[entry.key]
+
     # In the background
 
     def _refresh(self, ticket: Ticket, fill: Fill, outdated: float) -> None:
-        """Compute a value anew while the old one is served; one at a time."""
+        """Compute a value anew while the old one is served: one at a time, and not at once after one that failed."""
+        if self._resting.get(ticket, 0.0) > self._clock.monotonic():
+            return
         mine = object()
         if self._refreshing.setdefault(ticket, mine) is mine:
             self._spawn(self._refreshed(ticket, fill, outdated), ticket.key)
@@ -226,16 +255,26 @@ class Filler:
     async def _refreshed(self, ticket: Ticket, fill: Fill, outdated: float) -> None:
         try:
             await self._computed(ticket, fill, outdated)
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             self._tally.errors += 1
             logger.warning("the factory of %r failed; the old value is served on", fill.keys[ticket.key], exc_info=True)
+            self._rest(ticket)
         finally:
             self._refreshing.pop(ticket, None)
 
-    def _spawn(self, work: Coroutine[Any, Any, object], key: str) -> None:
-        job = self._context.runtime.spawn(work, f"cache {key}")
+    def _rest(self, ticket: Ticket) -> None:
+        now = self._clock.monotonic()
+        for rested in list(itertools.takewhile(lambda other: self._resting[other] <= now, self._resting)):
+            self._resting.pop(rested, None)
+        self._resting[ticket] = now + REST_SECONDS
+
+    def _spawn(self, work: Coroutine[Any, Any, object], key: str) -> Job[Any]:
+        job = self._context.runtime.spawn(work, f"cache {key}", context=detached_context())
         self._jobs[job] = None
         job.ended.on_set(functools.partial(self._jobs.pop, job, None))
+        return job
 
 
 class Outcome(Generic[R]):
@@ -246,18 +285,21 @@ class Outcome(Generic[R]):
         self.is_awaited = True
         self._key = key
         self._result: R | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = self._closed()
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(f"the cache was closed while {self._key!r} was computed")
 
     async def fill(self, computation: Awaitable[R]) -> None:
         try:
             self._result = await computation
-        except Exception as error:
+            self._error = None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # whatever it is, it is the caller's, and not the background loop's
             self._error = error
             if not self.is_awaited:
                 logger.warning("the factory of %r failed after its caller was gone", self._key, exc_info=True)
-        except BaseException:
-            self._error = ClosedError(f"the cache was closed while {self._key!r} was computed")
-            raise
         finally:
             self.known.set()
 

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, final, overload
 from pilotis.bridge import blocking, running_loop
 from pilotis.codec import return_type
 from pilotis.errors import TypeMismatchError
+from pilotis.keys import check_text, glob
 from pilotis.modules.base import operation
 from pilotis.modules.cache.decorator import CachedFunction, Recipe, decorated
 from pilotis.modules.cache.envelope import unseal
@@ -22,11 +23,13 @@ from pilotis.modules.cache.terms import (
     Terms,
     Ttl,
     TtlOf,
+    check_mapping,
     checked_increment,
     checked_keys,
     checked_terms,
     checked_ttl,
 )
+from pilotis.runtime import check_function
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,8 +77,9 @@ class Cache(Space):
             self._tally.misses += 1
             await self._store.reject(mapped, data)
             return default
+        size = len(data)
         self._tally.hits += 1
-        self._tally.bytes_read += len(data)
+        self._tally.bytes_read += size
         return value
 
     get = blocking(aget)
@@ -93,8 +97,9 @@ class Cache(Space):
         if not names:
             return {}
         values = await self._store.values(list(names), type)
-        self._tally.hits += len(values)
-        self._tally.misses += len(names) - len(values)
+        hits, misses = len(values), len(names) - len(values)
+        self._tally.hits += hits
+        self._tally.misses += misses
         return {names[mapped]: value for mapped, value in values.items()}
 
     get_many = blocking(aget_many)
@@ -104,7 +109,7 @@ class Cache(Space):
     @operation
     async def aset(self, key: str, value: object, *, ttl: Ttl = ..., tags: Iterable[str] = ()) -> None:
         """Store a value for `ttl`, in place of what is there. `invalidate_tags` of any of its `tags` ends it sooner."""
-        await self._set({key: value}, ttl, tags)
+        await self._set({check_text(key, "key"): value}, ttl, tags)
 
     set = blocking(aset)
 
@@ -160,6 +165,8 @@ class Cache(Space):
         """
         mapped, seconds = self._names.key(key), checked_ttl(ttl, self._default_ttl)
         provider = await self._store.opened()
+        if seconds == 0:
+            self._filler.removals.note((mapped,))
         with self.calling("touch"):
             if seconds == 0:
                 return await provider.remove((mapped,)) > 0
@@ -171,7 +178,11 @@ class Cache(Space):
 
     @operation
     async def adelete(self, *keys: str) -> int:
-        """Remove values, and return how many there were. Raises while the backend is down."""
+        """Remove values, and return how many there were. Raises while the backend is down.
+
+        A value that this process is computing at this moment is not kept either; where another process
+        computes it, use a tag.
+        """
         mapped = [self._names.key(key) for key in checked_keys(keys)]
         return await self._remove(mapped) if mapped else 0
 
@@ -190,6 +201,7 @@ class Cache(Space):
             return await self._remove([mapped])
         self.require(CacheCapability.MATCHING)
         provider = await self._store.opened()
+        self._filler.removals.note_matching(glob(mapped))
         with self.calling("invalidate"):
             removed = await provider.remove_matching(mapped)
         self._tally.deletes += removed
@@ -219,6 +231,7 @@ class Cache(Space):
         provider = await self._store.opened()
         with self.calling("clear"):
             for pattern in self._names.patterns():
+                self._filler.removals.note_matching(glob(pattern))
                 await provider.remove_matching(pattern)
 
     clear = blocking(aclear)
@@ -249,7 +262,8 @@ class Cache(Space):
         at once, while it is computed anew in the background; when that fails, it is served on. `refresh_ahead`, usually
         1, computes anew before the ttl is over, the earlier the longer it takes. After `timeout` seconds the caller
         gets `OperationTimeoutError`; the factory goes on, and its result is kept. In the background, and wherever there
-        is a `timeout`, a factory sees none of its caller's context variables.
+        is a `timeout`, a factory sees a copy of its caller's context variables, but is not inside the caller's group,
+        locks or workflow. A refresh that failed is not repeated for a second.
         """
         mapped = self._names.key(key)
         terms = checked_terms(self._default_ttl, ttl, stale_for, refresh_ahead, timeout)
@@ -302,6 +316,8 @@ class Cache(Space):
         raise `ConfigurationError` at once. `price.invalidate(...)` forgets the result for these arguments.
         """
         checked_terms(self._default_ttl, ttl, stale_for, refresh_ahead, timeout)
+        if key is not None:
+            check_text(key, "key")
         templates = checked_keys(tags, "tags")
         options = {"ttl": ttl, "stale_for": stale_for, "refresh_ahead": refresh_ahead, "timeout": timeout, "type": type}
 
@@ -313,6 +329,7 @@ class Cache(Space):
     # Parts of verbs
 
     async def _set(self, values: Mapping[str, object], ttl: Ttl, tags: Iterable[str]) -> None:
+        check_mapping(values, "values")
         seconds = checked_ttl(ttl, self._default_ttl)
         mapped_tags = self._tags(tags)
         sealed = {
@@ -321,10 +338,12 @@ class Cache(Space):
         if not sealed or seconds == 0:
             return
         epochs = await self._store.epochs(mapped_tags)
+        self._filler.removals.note(sealed)
         await self._store.keep([Entry(key, tagged(data, epochs), seconds) for key, data in sealed.items()])
 
     async def _remove(self, mapped: Sequence[str]) -> int:
         provider = await self._store.opened()
+        self._filler.removals.note(mapped)
         with self.calling("delete"):
             removed = await provider.remove(mapped)
         self._tally.deletes += removed
@@ -333,7 +352,7 @@ class Cache(Space):
     def _fill(
         self, names: Mapping[str, str], tags: Iterable[str], terms: Terms, kind: Any, factory: Callable[..., Any]
     ) -> Fill:
-        return Fill(names, self._tags(tags), terms, kind, factory, running_loop())
+        return Fill(names, self._tags(tags), terms, kind, check_function(factory, "factory"), running_loop())
 
 
 def value_type(factory: Callable[..., Any]) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from collections.abc import Iterable
 from typing import ClassVar, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from pilotis.bridge import blocking
+from pilotis.bridge import blocking, reset_after_fork
 from pilotis.context import Context
 from pilotis.durations import optional_seconds
 from pilotis.keys import check_text
@@ -36,6 +37,8 @@ class Space(Portable[CacheProvider]):
         self.settings = settings or CacheSettings()
         self._default_ttl = optional_seconds(self.settings.default_ttl, "cache.default_ttl")
         self._root: Self = self
+        self.after_fork()
+        reset_after_fork(self)
         self._nested: WeakValueDictionary[tuple[str, ...], Self] = WeakValueDictionary()
         space = self.settings.namespace
         self._names = Names(self.context.name, () if space is None else (check_text(space, "cache.namespace"),))
@@ -43,15 +46,20 @@ class Space(Portable[CacheProvider]):
         self._tally = self._store.tally
         self._filler = Filler(self._store, self.context, self.settings.lease)
 
+    def after_fork(self) -> None:
+        self._nesting = threading.Lock()
+
     def namespace(self, name: str) -> Self:
         """Return a cache of its own within this one: other keys and tags, the same provider, settings and statistics.
 
         Its life is that of the cache it is within: closing it does nothing.
         """
         path = (*self._names.path, check_text(name, "namespace"))
-        nested = self._root._nested
-        found = nested.get(path)
-        return found if found is not None else nested.setdefault(path, self._within(path))
+        with self._root._nesting:
+            found = self._root._nested.get(path)
+            if found is None:
+                found = self._root._nested[path] = self._within(path)
+            return found
 
     def stats(self) -> CacheStats:
         """Return what this cache, with all its namespaces, did so far in this process."""

@@ -24,7 +24,10 @@ class CacheStats(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Tally:
-    """The running numbers. Adding is one step under the interpreter's lock, and so takes none of its own."""
+    """The running numbers, without a lock of their own.
+
+    CPython switches threads at calls and jumps only: `tally.hits += n` is one step, as long as `n` calls nothing.
+    """
 
     def __init__(self) -> None:
         self.hits = self.misses = self.stale = self.sets = self.deletes = 0

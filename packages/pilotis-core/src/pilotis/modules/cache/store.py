@@ -20,6 +20,7 @@ from pilotis.settings.model import CacheSettings
 
 Epochs = Mapping[str, int | None]
 
+_LONGEST_EPOCH = 19
 NEVER = 0
 """The epoch of a tag while the backend keeps none: a value that has it is a miss."""
 
@@ -166,7 +167,7 @@ class Store:
         """Remove what could not be read, unless somebody who asks for another type can read it."""
         if is_broken(data):
             self._logger.warning("removed a corrupted or foreign entry: %r", key)
-            await self._forget(key)
+            await self.forget([key])
 
     async def _found(self, key: str, head: Head, sealed: bytes, type: Any) -> Found | None:
         try:
@@ -184,10 +185,11 @@ class Store:
             await self.reject(key, data)
             return None
 
-    async def _forget(self, key: str) -> None:
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Remove entries; while the provider is down, none of them."""
         try:
             with self._writing:
-                await self._provider.remove((key,))
+                await self._provider.remove(keys)
         except OperationError as error:
             self._forgive(error)
 
@@ -227,9 +229,13 @@ class Store:
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Write entries and count them."""
+        if not entries:
+            return
         stored = await self.write(entries)
-        self.tally.sets += sum(stored)
-        self.tally.bytes_written += sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
+        count = sum(stored)
+        size = sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
+        self.tally.sets += count
+        self.tally.bytes_written += size
 
 
 HEADED_BYTE = bytes([HEADED])
@@ -246,7 +252,7 @@ def is_current(head: Head, tags: Sequence[str], epochs: Epochs) -> bool:
 
 
 def epoch_of(data: bytes | None) -> int | None:
-    return None if data is None or not data.isdigit() else int(data)
+    return None if data is None or len(data) > _LONGEST_EPOCH or not data.isdigit() else int(data)
 
 
 def epoch_entry(tag: str, epoch: int) -> Entry:

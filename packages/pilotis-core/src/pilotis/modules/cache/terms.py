@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import EllipsisType
 from typing import Any
@@ -75,6 +75,12 @@ def checked_keys(keys: Iterable[str], at: str = "keys") -> list[str]:
     return list(dict.fromkeys(check_text(key, f"{at}[{index}]") for index, key in enumerate(keys)))
 
 
+def check_mapping(values: object, at: str) -> None:
+    """Raise `InvalidInputError` for what is no mapping."""
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"{at}: expected a mapping of keys to values, got {type(values).__name__}")
+
+
 def checked_increment(by: object) -> int:
     """Return what to add. Raises `InvalidInputError` for what is no whole number of 64 bits."""
     if type(by) is not int or by not in range(-(2**63), 2**63):
@@ -83,7 +89,7 @@ def checked_increment(by: object) -> int:
 
 
 def _checked_eagerness(refresh_ahead: object) -> float:
-    if isinstance(refresh_ahead, int | float) and 0 <= refresh_ahead < math.inf:
+    if isinstance(refresh_ahead, int | float) and 0 <= refresh_ahead <= sys.float_info.max:
         return float(refresh_ahead)
     raise InvalidInputError(
         f"refresh_ahead: expected a finite number of zero or more (1 is usual), got {refresh_ahead!r}"[:200]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from pilotis.modules.event.declaring import Declarations
-from pilotis.modules.event.groups import Group
-from pilotis.modules.event.model import DeadLetter, DeadLetterRecord, Discard, Event, Message, RetryLater
-from pilotis.modules.event.portable import EventBus
-from pilotis.modules.event.provider import (
-    DeadEvent,
-    DeadFilter,
-    Delivery,
-    Emitted,
-    EventCapability,
-    EventLane,
-    EventProvider,
-    LaneInfo,
-    Outcome,
-    OutgoingEvent,
-)
+from typing import TYPE_CHECKING
+
+from pilotis.faces import lazily
+
+if TYPE_CHECKING:
+    from pilotis.modules.event.declaring import Declarations
+    from pilotis.modules.event.groups import Group
+    from pilotis.modules.event.model import DeadLetter, DeadLetterRecord, Discard, Event, Message, RetryLater
+    from pilotis.modules.event.portable import EventBus
+    from pilotis.modules.event.provider import (
+        DeadEvent,
+        DeadFilter,
+        Delivery,
+        Emitted,
+        EventCapability,
+        EventLane,
+        EventProvider,
+        LaneInfo,
+        Outcome,
+        OutgoingEvent,
+    )
 
 __all__ = [
     "DeadEvent",
@@ -40,3 +45,17 @@ __all__ = [
     "OutgoingEvent",
     "RetryLater",
 ]
+
+__getattr__ = lazily(
+    globals(),
+    {
+        "pilotis.modules.event.declaring": "Declarations",
+        "pilotis.modules.event.groups": "Group",
+        "pilotis.modules.event.model": "DeadLetter DeadLetterRecord Discard Event Message RetryLater",
+        "pilotis.modules.event.portable": "EventBus",
+        "pilotis.modules.event.provider": (
+            "DeadEvent DeadFilter Delivery Emitted EventCapability EventLane EventProvider LaneInfo "
+            "Outcome OutgoingEvent"
+        ),
+    },
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Literal
@@ -34,6 +35,15 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def texts(values: Collection[str] | str, at: str) -> frozenset[str]:
+    """Return texts as a set; a single one stands for itself. Raises InvalidInputError naming `at` for anything else."""
+    if isinstance(values, str):
+        return frozenset([check_text(values, at)])
+    if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+        raise InvalidInputError(f"{at}: expected several, such as a list, got {type(values).__name__}")
+    return frozenset(check_text(value, f"{at}[{index}]") for index, value in enumerate(values))
+
+
 def check_count(value: object, at: str) -> int:
     """Return a whole number of 1 or more. Raises InvalidInputError naming `at` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -48,7 +58,7 @@ def check_priority(value: object, at: str = "priority") -> Priority:
     for known in PRIORITIES:
         if value == known:
             return known
-    raise InvalidInputError(f"{at}: expected 'high', 'normal' or 'low', got {value!r}")
+    raise InvalidInputError(f"{at}: expected 'high', 'normal' or 'low', got {value!r}"[:200])
 
 
 def as_backoff(value: object, at: str = "backoff") -> Backoff:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakSet
@@ -11,6 +11,7 @@ from weakref import WeakSet
 import msgspec
 
 from pilotis.backoff import Backoff
+from pilotis.bridge import reset_after_fork
 from pilotis.durations import optional_seconds
 from pilotis.errors import ConfigurationError, InvalidInputError
 from pilotis.keys import check_text
@@ -54,8 +55,8 @@ Declaration = Subscribing | Periodic | Intercepting
 class Taker(Protocol):
     """Whoever acts on declarations: an event bus."""
 
-    def take(self, declaration: Declaration) -> None:
-        """Act on a declaration. Raises ConfigurationError for one that cannot work, and keeps nothing of it."""
+    def take(self, declarations: Sequence[Declaration]) -> None:
+        """Act on declarations, all or none. Raises ConfigurationError for one that cannot work."""
         ...
 
 
@@ -63,9 +64,13 @@ class Declarations:
     """Where handlers are declared: on their own, or on an event bus. Nothing here does I/O."""
 
     def __init__(self) -> None:
-        self._declaring = threading.Lock()
         self._declared: list[Declaration] = []
         self._takers: WeakSet[Taker] = WeakSet()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._declaring = threading.Lock()
 
     def on(
         self,
@@ -109,7 +114,7 @@ class Declarations:
         """Emit an event at each whole multiple of `interval` seconds since 1970 (UTC), once for all processes.
 
         `options` are those of `emit`. `id` names the schedule; without one it is made from the interval, name and
-        data. A fire that was missed, because no process ran, is not made up for.
+        data; two that differ cannot share one. A fire that was missed, because no process ran, is not made up for.
         """
         self._declare(every_seconds(interval, Message(name, data, **options), id))
 
@@ -147,8 +152,7 @@ class Declarations:
         with self._declaring:
             if taker in self._takers:
                 return
-            for declaration in self._declared:
-                taker.take(declaration)
+            taker.take(self._declared)
             self._takers.add(taker)
 
     def _declare(self, declaration: Declaration) -> None:
@@ -156,7 +160,7 @@ class Declarations:
             if isinstance(declaration, Subscribing):
                 self._refuse_twin(declaration)
             for taker in self._takers:
-                taker.take(declaration)
+                taker.take([declaration])
             self._declared.append(declaration)
 
     def _refuse_twin(self, new: Subscribing) -> None:

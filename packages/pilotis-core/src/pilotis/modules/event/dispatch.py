@@ -50,10 +50,10 @@ class Dispatcher:
         self._registry = registry
         self._declare = declare
         self._calling = calling
-        self.after_fork()
+        self.reset()
 
-    def after_fork(self) -> None:
-        """Jobs and deliveries belong to the parent."""
+    def reset(self) -> None:
+        """Forget everything: jobs and deliveries belong to a parent process, or ended with `stop`."""
         self._lock = threading.Lock()
         self._jobs: list[Job[Any]] = []
         self._stints: set[Job[Any]] = set()
@@ -84,7 +84,8 @@ class Dispatcher:
 
     def announce(self) -> None:
         """Have those who wait for deliveries to be settled look again."""
-        settled, self.settled = self.settled, Latch()
+        with self._lock:  # of two at a time, both would replace the same latch, and one of theirs never be set
+            settled, self.settled = self.settled, Latch()
         settled.set()
 
     def poke(self) -> None:
@@ -117,10 +118,12 @@ class Dispatcher:
     async def _await_quiet(self, seconds: float) -> None:
         """Wait until no stint is left. Real seconds: a test's clock would not move by itself."""
         with self._lock:
-            self._quiet = Latch()
             if not self._stints:
                 return
-        await self._quiet.wait(seconds)
+            if self._quiet.is_set():  # and else somebody waits for it, who closes at the same time
+                self._quiet = Latch()
+            quiet = self._quiet
+        await quiet.wait(seconds)
 
     # Receiving
 

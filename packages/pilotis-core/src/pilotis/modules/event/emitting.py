@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,7 +14,7 @@ from pilotis.errors import InvalidInputError, NotFoundError, UnsupportedError
 from pilotis.ids import new_id
 from pilotis.keys import check_text
 from pilotis.modules.base import diverted, operation
-from pilotis.modules.event.checks import Priority
+from pilotis.modules.event.checks import Priority, texts
 from pilotis.modules.event.declaring import Interceptor
 from pilotis.modules.event.groups import Group
 from pilotis.modules.event.messages import pack
@@ -65,7 +65,7 @@ class Emitting(LaneOperations):
 
         The options are those of `Message`. Inside `group()`, a transaction or a workflow the event waits for the
         end of it, unless `now` is true. Raises InvalidInputError for a name, data or option that cannot be used, and,
-        where `unrouted = "error"`, NotFoundError when nobody subscribes.
+        where `unrouted = "error"`, NotFoundError when nobody subscribes; the others of a list are on their way then.
         """
         message = Message(
             name, data, id, attempts, delay, backoff, group, priority, key, dedupe, dedupe_ttl, metadata
@@ -77,7 +77,7 @@ class Emitting(LaneOperations):
     @operation
     async def aemit_many(
         self,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         *,
         attempts: int | None = None,
         delay: float | timedelta | None = None,
@@ -93,6 +93,9 @@ class Emitting(LaneOperations):
             "defaults", attempts=attempts, delay=delay, backoff=backoff, group=group,
             priority=priority, dedupe_ttl=dedupe_ttl, metadata=metadata,
         )  # fmt: skip
+        if not isinstance(messages, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+            raise InvalidInputError(f"messages: expected several, such as a list, got {type(messages).__name__}")
+        messages = list(messages)
         for index, message in enumerate(messages):
             if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
                 raise InvalidInputError(f"messages[{index}]: expected a Message, got {type(message).__name__}")
@@ -106,9 +109,9 @@ class Emitting(LaneOperations):
         await self._declare_lanes()
         with self.calling("emit"):
             emitted = await self._provider.emit(events)
+        await self._arrived()
         if self.settings.unrouted == "error":
             _refuse_unrouted(events, emitted)
-        await self._arrived()
         return emitted
 
     send = blocking(asend)
@@ -180,7 +183,7 @@ class Emitting(LaneOperations):
     async def aclear_group(self, id: str, names: Collection[str] | None = None) -> int:
         """Drop what was emitted with `group=id`, or only events of these names, and return how many."""
         self.require(EventCapability.GROUPS)
-        names = None if names is None else frozenset([names] if isinstance(names, str) else names)
+        names = None if names is None else texts(names, "names")
         block = self.groups.get(check_text(id, "id"))
         if block is not None:
             return block.drop(names)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 from pilotis.bridge import blocking, finish
+from pilotis.errors import UsageError
 from pilotis.modules.event.provider import OutgoingEvent
 from pilotis.scopes import Stage, stage
 
@@ -19,7 +20,8 @@ class Group:
 
     `with bus.group() as group:` or `async with`. Inside another group, a transaction or a workflow its events are
     handed to that one when it ends. Threads and tasks that are started inside see the group, and must be done with it
-    when the block ends. Events of another bus are kept back too, and sent by that bus.
+    when the block ends: what they emit later is no longer part of it, and leaves as if there were no group. Events of
+    another bus are kept back too, and sent by that bus. A group is entered once at a time: `UsageError`.
     """
 
     def __init__(self, bus: Emitting, id: str) -> None:
@@ -29,6 +31,7 @@ class Group:
         self._lock = threading.Lock()
         self._kept: list[tuple[Emitting, OutgoingEvent]] = []
         self._outer: Stage | None = None
+        self._entered = False
 
     @property
     def blocking_in_loop(self) -> str:
@@ -37,7 +40,13 @@ class Group:
     async def stage(self, bus: Emitting, messages: Sequence[OutgoingEvent]) -> None:
         """Keep events back until the block has ended."""
         with self._lock:
-            self._kept.extend((bus, message) for message in messages)
+            if self._entered:
+                self._kept.extend((bus, message) for message in messages)
+                return
+        await self._pass_on(bus, messages)
+
+    async def _pass_on(self, bus: Emitting, messages: Sequence[OutgoingEvent]) -> None:
+        await (bus.asend(messages) if self._outer is None else self._outer.stage(bus, messages))
 
     async def release(self) -> int:
         """Send what was kept so far, and return how many events that were."""
@@ -45,7 +54,7 @@ class Group:
             kept, self._kept = self._kept, []
         for bus in dict.fromkeys(bus for bus, _ in kept):
             mine = [event for owner, event in kept if owner is bus]
-            await (bus.asend(mine) if self._outer is None else self._outer.stage(bus, mine))
+            await self._pass_on(bus, mine)
         return len(kept)
 
     def drop(self, names: Collection[str] | None = None) -> int:
@@ -70,6 +79,10 @@ class Group:
         await finish(self._aend(released=kind is None))
 
     def _enter(self) -> Self:
+        with self._lock:
+            if self._entered:
+                raise UsageError("this group is entered already; make one of its own for each block: event.group()")
+            self._entered = True
         self._outer = stage.get()
         stage.set(self)
         self._bus.groups[self.id] = self
@@ -77,6 +90,8 @@ class Group:
 
     async def _aend(self, *, released: bool) -> None:
         self._bus.groups.pop(self.id, None)
+        with self._lock:
+            self._entered = False
         if released:
             await self.release()
         else:

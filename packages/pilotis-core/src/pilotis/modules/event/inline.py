@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 
-from pilotis.bridge import Latch
+from pilotis.bridge import Latch, finish
 from pilotis.modules.event.model import RetryLater
-from pilotis.modules.event.provider import Delivery, EventProvider
+from pilotis.modules.event.provider import Delivery, EventProvider, Outcome
 from pilotis.modules.event.running import Judged, Runner
 from pilotis.modules.event.subscriptions import Registry
 
@@ -21,11 +23,28 @@ async def run_inline(provider: EventProvider, registry: Registry, runner: Runner
     """
     errors: list[BaseException] = []
     while deliveries := await _waiting(provider, registry):
-        for delivery in deliveries:
-            judged = await _run(delivery, registry, runner)
-            await provider.settle([it.outcome for it in judged])
-            errors += [it.error for it in judged if it.error is not None and it.outcome.verdict == "dead"]
+        ended = await _run_all(deliveries, provider, registry, runner)
+        errors += [it.error for it in ended if it.error is not None and it.outcome.verdict == "dead"]
     _raise(errors)
+
+
+async def _run_all(
+    deliveries: Sequence[Delivery], provider: EventProvider, registry: Registry, runner: Runner
+) -> list[Judged]:
+    """Run deliveries, lane by lane. What was not begun or broken off, when the caller is cancelled, is given back."""
+    left = {lane: list(mine) for lane, mine in itertools.groupby(deliveries, attrgetter("lane"))}
+    ended: list[Judged] = []
+    try:
+        for lane in list(left):
+            judged = await _run(left[lane], registry, runner)
+            del left[lane]
+            await provider.settle([it.outcome for it in judged])
+            ended += judged
+    except BaseException:
+        back = [Outcome(delivery=it, verdict="back") for mine in reversed(left.values()) for it in reversed(mine)]
+        await finish(provider.settle(back))
+        raise
+    return ended
 
 
 async def _waiting(provider: EventProvider, registry: Registry) -> list[Delivery]:
@@ -34,11 +53,11 @@ async def _waiting(provider: EventProvider, registry: Registry) -> list[Delivery
     return await provider.receive({it.lane: it.batch or 1 for it in registry.all()}, at_once)
 
 
-async def _run(delivery: Delivery, registry: Registry, runner: Runner) -> list[Judged]:
-    subscription = registry.get(delivery.lane)
+async def _run(deliveries: Sequence[Delivery], registry: Registry, runner: Runner) -> list[Judged]:
+    subscription = registry.get(deliveries[0].lane)
     if subscription is None:
         return []
-    return [_hurried(judged) for judged in await runner.run(subscription, [delivery])]
+    return [_hurried(judged) for judged in await runner.run(subscription, deliveries)]
 
 
 def _hurried(judged: Judged) -> Judged:

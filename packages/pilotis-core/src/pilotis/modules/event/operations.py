@@ -10,6 +10,7 @@ from pilotis.durations import seconds
 from pilotis.errors import InvalidInputError, NotFoundError
 from pilotis.keys import check_text
 from pilotis.modules.base import Portable, operation, operation_iterator
+from pilotis.modules.event.checks import texts
 from pilotis.modules.event.messages import read
 from pilotis.modules.event.model import DeadLetterRecord
 from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventProvider, LaneInfo
@@ -69,7 +70,9 @@ class LaneOperations(Portable[EventProvider]):
         Narrowed to those of a subscription's id, of an event's name, and of those that died since a time (a datetime
         with a time zone, or seconds since 1970).
         """
-        where = DeadFilter(subscription=subscription, name=name, since=_timestamp(since))
+        where = DeadFilter(
+            subscription=_text(subscription, "subscription"), name=_text(name, "name"), since=_timestamp(since)
+        )
         with self.calling("dead"):
             async for dead in self._provider.dead(where):
                 yield _record(dead)
@@ -84,7 +87,11 @@ class LaneOperations(Portable[EventProvider]):
         a replay is safe.
         """
         with self.calling("replay"):
-            replayed = await self._provider.replay(DeadFilter(ids=_id_set(ids), subscription=subscription))
+            replayed = await self._provider.replay(
+                DeadFilter(
+                    ids=None if ids is None else texts(ids, "ids"), subscription=_text(subscription, "subscription")
+                )
+            )
         await self._arrived()
         return replayed
 
@@ -95,7 +102,9 @@ class LaneOperations(Portable[EventProvider]):
         """Remove dead letters that died at least `older_than` seconds ago, and return how many."""
         before = self.context.clock.time() - seconds(older_than, "older_than")
         with self.calling("bury"):
-            return await self._provider.bury(DeadFilter(subscription=subscription, before=before))
+            return await self._provider.bury(
+                DeadFilter(subscription=_text(subscription, "subscription"), before=before)
+            )
 
     purge_dead = blocking(apurge_dead)
 
@@ -130,10 +139,8 @@ class LaneOperations(Portable[EventProvider]):
         raise NotImplementedError
 
 
-def _id_set(ids: Collection[str] | str | None) -> frozenset[str] | None:
-    if ids is None:
-        return None
-    return frozenset([ids] if isinstance(ids, str) else ids)
+def _text(value: str | None, at: str) -> str | None:
+    return None if value is None else check_text(value, at)
 
 
 def _timestamp(since: datetime | float | None) -> float | None:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, final
 
 from pilotis.backoff import Backoff
-from pilotis.bridge import blocking, finish, pause, reset_after_fork
+from pilotis.bridge import blocking, finish, pause
 from pilotis.context import Context
 from pilotis.durations import optional_seconds
+from pilotis.errors import ConfigurationError
 from pilotis.keys import check_text
 from pilotis.modules.base import operation
 from pilotis.modules.event.checks import check_pattern
-from pilotis.modules.event.declaring import Declaration, Declarations, Subscribing
+from pilotis.modules.event.declaring import Declaration, Declarations, Intercepting, Subscribing, Taker
 from pilotis.modules.event.dispatch import Dispatcher
 from pilotis.modules.event.draining import Now, Wait, drained, wait_really
 from pilotis.modules.event.emitting import Emitting
 from pilotis.modules.event.inline import run_inline
 from pilotis.modules.event.provider import EventCapability, EventProvider, LaneInfo
 from pilotis.modules.event.running import Runner
-from pilotis.modules.event.schedule import Periodic, Scheduler
+from pilotis.modules.event.schedule import Periodic, Scheduler, joined
 from pilotis.modules.event.subscriptions import Registry, lane_id
 from pilotis.settings.model import EventSettings
 
@@ -40,9 +41,9 @@ class EventBus(Emitting, Declarations):
         self, provider: EventProvider, *, settings: EventSettings | None = None, context: Context | None = None
     ) -> None:
         Emitting.__init__(self, provider, settings or EventSettings(), context)
-        Declarations.__init__(self)
         self._registry = Registry(self.settings)
         self._periodics: list[Periodic] = []
+        self._included: list[Declarations] = []
         self._known = 0
         self._runner = Runner(self.context)
         self._dispatcher = Dispatcher(
@@ -54,12 +55,20 @@ class EventBus(Emitting, Declarations):
             calling=self.calling,
         )
         self._scheduler = Scheduler(self.context, self._emit_now)
-        reset_after_fork(self)
+        Declarations.__init__(self)
 
     def after_fork(self) -> None:
         """The parent's handlers and timers are not here; the next verb begins anew."""
-        self._dispatcher.after_fork()
+        super().after_fork()
+        self._registry.after_fork()
+        self._runner.after_fork()
+        self._dispatcher.reset()
         self._scheduler.after_fork()
+
+    def renew(self) -> None:
+        """Let a closed bus be opened again, and work again: for an app whose opening failed half-way."""
+        super().renew()
+        self._dispatcher.reset()
 
     @property
     def stuck_handlers(self) -> int:
@@ -71,23 +80,33 @@ class EventBus(Emitting, Declarations):
     def include(self, handlers: Declarations) -> None:
         """Take in what is declared on `handlers`, now and later. Including the same again does nothing.
 
-        Raises ConfigurationError for an id that an event has a handler for already.
+        Raises ConfigurationError, and takes in nothing, for an id that an event has a handler for already.
         """
-        handlers.bind(self)
+        if not isinstance(handlers, Declarations):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+            raise ConfigurationError(f"include: expected Handlers, got {type(handlers).__name__}")
+        for taker in (self, *self._takers):
+            handlers.bind(taker)
+        self._included.append(handlers)
 
-    def take(self, declaration: Declaration) -> None:
-        """Act on one declaration. Raises ConfigurationError for one that cannot work."""
-        if isinstance(declaration, Subscribing):
-            self._registry.add(declaration)
-        elif isinstance(declaration, Periodic):
-            self._periodics.append(declaration)
-        else:
-            self._interceptors.append(declaration.function)
+    def bind(self, taker: Taker) -> None:
+        """Hand over what is declared here, what is included, and what will be. Binding again does nothing."""
+        super().bind(taker)
+        for handlers in self._included:
+            handlers.bind(taker)
+
+    def take(self, declarations: Sequence[Declaration]) -> None:
+        """Act on declarations, all or none. Raises ConfigurationError for one that cannot work."""
+        periodics = joined(self._periodics, [it for it in declarations if isinstance(it, Periodic)])
+        self._registry.add([it for it in declarations if isinstance(it, Subscribing)])
+        self._periodics = periodics
+        self._interceptors += [it.function for it in declarations if isinstance(it, Intercepting)]
         if self.is_open:
             self._begin()
+        else:
+            self._open_soon()
 
     def _declare(self, declaration: Declaration) -> None:
-        self.take(declaration)
+        self.take([declaration])
         super()._declare(declaration)
 
     @operation
@@ -123,7 +142,10 @@ class EventBus(Emitting, Declarations):
         Returns whether there was one. A run under way goes on. Where the backend outlives the process the lane stays
         and goes on taking events; otherwise it is removed with all that waits in it.
         """
-        self._withdraw(check_pattern(check_text(name, "name")), id)
+        check_pattern(check_text(name, "name"))
+        if id is not None:
+            check_text(id, "id")
+        self._withdraw(name, id)
         found = self._registry.remove(name, id)
         self._dispatcher.poke()
         if found and EventCapability.DURABLE not in self._own.capabilities:

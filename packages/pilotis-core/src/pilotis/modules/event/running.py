@@ -41,6 +41,10 @@ class Runner:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Handlers that hang do so in the parent."""
         self.stuck = _Counter()
         """Plain handlers that hang past their timeout: nothing can stop their threads."""
 
@@ -145,6 +149,8 @@ class _Call:
     async def _in_loop(self) -> None:
         try:
             await self._handler.function(self._argument)
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop of the application over it
+            self._error = error
         finally:
             self._end()
 
@@ -223,4 +229,7 @@ def _dead(delivery: Delivery, error: BaseException, cause: DeathCause) -> Judged
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as broken:
+        return f"{type(error).__name__}, whose text cannot be had ({type(broken).__name__})"

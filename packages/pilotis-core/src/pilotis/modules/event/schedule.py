@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pilotis.bridge import Latch
 from pilotis.codec import CANONICAL
 from pilotis.context import Context
+from pilotis.cron import cron_times
 from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError
 from pilotis.keys import check_text
 from pilotis.modules.event.model import Message
 from pilotis.runtime import Job
-
-if TYPE_CHECKING:
-    from cronsim import CronSim
 
 logger = logging.getLogger("pilotis.event.schedule")
 
@@ -33,6 +32,7 @@ class Periodic(msgspec.Struct, frozen=True):
     """An event that is emitted again and again. `next(after)` is the first time after another, both since 1970."""
 
     id: str
+    trigger: str
     message: Message
     next: Callable[[float], float]
 
@@ -40,18 +40,33 @@ class Periodic(msgspec.Struct, frozen=True):
 def every_seconds(interval: float | timedelta, message: Message, id: str | None) -> Periodic:
     """Return an event at each whole multiple of `interval`."""
     length = seconds(interval, "interval", minimum=SHORTEST)
-    return Periodic(_schedule_id(f"every:{length:g}", message, id), message, partial(_next_multiple, length))
+    return _periodic(f"every:{length:g}", message, id, partial(_next_multiple, length))
 
 
 def on_cron(expression: str, timezone: str, message: Message, id: str | None) -> Periodic:
     """Return an event whenever a cron expression says."""
-    zone = _zone(check_text(timezone, "timezone"))
-    next_match = partial(_next_match, check_text(expression, "expression"), zone)
-    try:
-        next_match(0.0)
-    except StopIteration as error:
-        raise ConfigurationError(f"cron expression {expression!r} never comes true") from error
-    return Periodic(_schedule_id(f"cron:{expression}:{timezone}", message, id), message, next_match)
+    times = cron_times(expression, timezone)
+    return _periodic(f"cron:{expression}:{timezone}", message, id, times)
+
+
+def _periodic(trigger: str, message: Message, id: str | None, next: Callable[[float], float]) -> Periodic:
+    return Periodic(_schedule_id(trigger, message, id), trigger, message, next)
+
+
+def joined(known: Sequence[Periodic], new: Sequence[Periodic]) -> list[Periodic]:
+    """Return all periodic events, those that are declared twice once.
+
+    Raises ConfigurationError for two that share an id and differ: each fire of the one would pass for the other's.
+    """
+    by_id = {periodic.id: periodic for periodic in known}
+    for periodic in new:
+        first = by_id.setdefault(periodic.id, periodic)
+        if (first.trigger, first.message) != (periodic.trigger, periodic.message):
+            raise ConfigurationError(
+                f"the schedule {periodic.id!r} is declared twice, for {first.message.name!r} ({first.trigger}) and for "
+                f"{periodic.message.name!r} ({periodic.trigger}), with options that differ; give one of them another id"
+            )
+    return list(by_id.values())
 
 
 def _schedule_id(trigger: str, message: Message, id: str | None) -> str:
@@ -66,51 +81,25 @@ def _next_multiple(length: float, after: float) -> float:
     return (math.floor(after / length) + 1) * length
 
 
-def _next_match(expression: str, zone: tzinfo, after: float) -> float:
-    return next(_cron(expression, datetime.fromtimestamp(after, zone))).timestamp()
-
-
-def _cron(expression: str, after: datetime) -> CronSim:
-    try:
-        from cronsim import CronSim, CronSimError
-    except ImportError as error:
-        raise ConfigurationError("cron needs cronsim. Install it with: pip install 'pilotis-core[cron]'") from error
-    try:
-        return CronSim(expression, after)
-    except CronSimError as error:
-        raise ConfigurationError(f"cron expression {expression!r} cannot be read: {error}") from error
-
-
-def _zone(timezone: str) -> tzinfo:
-    if timezone == "UTC":
-        return UTC
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"time zone {timezone!r} is not known; expected a name such as 'Europe/Paris'"
-        ) from error
-
-
 class Scheduler:
     """Keeps the periodic events of one bus going, each in a job of its own."""
 
     def __init__(self, context: Context, emit: Callable[[Message], Coroutine[Any, Any, object]]) -> None:
         self._context = context
         self._emit = emit
-        self._jobs: dict[int, Job[Any]] = {}
+        self.after_fork()
 
     def begin(self, periodics: Sequence[Periodic]) -> None:
         """Start those that are not going yet."""
-        for periodic in periodics:
-            if id(periodic) not in self._jobs:
-                self._jobs[id(periodic)] = self._context.runtime.spawn(self._keep_firing(periodic), periodic.id)
+        with self._lock:
+            for periodic in periodics:
+                if periodic.id not in self._jobs:
+                    self._jobs[periodic.id] = self._context.runtime.spawn(self._keep_firing(periodic), periodic.id)
 
     async def stop(self) -> None:
         """End them all, and wait until they have ended."""
-        jobs, self._jobs = list(self._jobs.values()), {}
+        with self._lock:
+            jobs, self._jobs = list(self._jobs.values()), {}
         for job in jobs:
             job.cancel()
         for job in jobs:
@@ -118,7 +107,8 @@ class Scheduler:
 
     def after_fork(self) -> None:
         """The jobs stayed with the parent."""
-        self._jobs = {}
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job[Any]] = {}
 
     async def _keep_firing(self, periodic: Periodic) -> None:
         clock = self._context.clock

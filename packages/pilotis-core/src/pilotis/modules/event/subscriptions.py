@@ -71,25 +71,36 @@ class Registry:
 
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
+        self.after_fork()
         self._by_lane: dict[str, Subscription] = {}
         self.version = 0
         """Grows with every change."""
 
-    def add(self, declared: Subscribing) -> None:
-        """Take a handler in. Raises ConfigurationError for a second one with the same id, or one that cannot work."""
-        handler = Handler(declared.function)
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, declared: Sequence[Subscribing]) -> None:
+        """Take handlers in, all or none.
+
+        Raises ConfigurationError for a second one with the same id, or one that cannot work.
+        """
+        handlers = [Handler(it.function) for it in declared]
         with self._lock:
-            known = self._by_lane.get(lane_id(declared.pattern, declared.id))
-            if known is None:
-                added = Subscription(declared, [handler], declared.options, self._settings)
-            elif declared.id is None:
-                options = _merged(known, declared)
-                added = Subscription(declared, [*known.handlers, handler], options, self._settings)
-            else:
-                raise twin_error(declared, known.handlers[0].function)
-            self._by_lane = {**self._by_lane, added.lane: added}
-            self.version += 1
+            by_lane = dict(self._by_lane)
+            for it, handler in zip(declared, handlers, strict=True):
+                known = by_lane.get(lane_id(it.pattern, it.id))
+                added = self._subscription(it, handler) if known is None else self._joined(known, it, handler)
+                by_lane[added.lane] = added
+            self._by_lane = by_lane
+            self.version += len(declared)
+
+    def _subscription(self, declared: Subscribing, handler: Handler) -> Subscription:
+        return Subscription(declared, [handler], declared.options, self._settings)
+
+    def _joined(self, known: Subscription, declared: Subscribing, handler: Handler) -> Subscription:
+        if declared.id is not None:
+            raise twin_error(declared, known.handlers[0].function)
+        return Subscription(declared, [*known.handlers, handler], _merged(known, declared), self._settings)
 
     def remove(self, pattern: str, id: str | None) -> bool:
         """Take handlers out. Return whether there were any."""
@@ -129,8 +140,7 @@ def _merged(known: Subscription, declared: Subscribing) -> HandlerOptions:
 
 def _data_type(function: Callable[..., Any], name: str) -> Any:
     _check_callable(function, name)
-    annotation = next(iter(parameter_types(function).values()), Any)
-    data = _event_type(annotation)
+    data = _event_type(_first_annotation(function))
     try:
         JSON.convert(None, data)
     except TypeMismatchError:  # the type is a good one, and None does not fit it
@@ -138,6 +148,13 @@ def _data_type(function: Callable[..., Any], name: str) -> Any:
     except InvalidInputError as error:
         raise ConfigurationError(f"handler {name}: its event cannot hold such data: {error}") from error
     return data
+
+
+def _first_annotation(function: Callable[..., Any]) -> Any:
+    try:
+        return next(iter(parameter_types(function).values()), Any)
+    except ValueError:  # some built-in functions do not tell what they take
+        return Any
 
 
 def _event_type(annotation: Any) -> Any:
@@ -151,7 +168,11 @@ def _event_type(annotation: Any) -> Any:
 def _check_callable(function: object, name: str) -> None:
     if not callable(function):
         raise ConfigurationError(f"a handler must be a function, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"handler {name} is a generator, whose body would never run; take the `yield` out")
     try:
         inspect.signature(function).bind(object())
+    except ValueError:
+        return  # as `_first_annotation` does
     except TypeError as error:
         raise ConfigurationError(f"handler {name} must take one argument, the event: {error}") from error

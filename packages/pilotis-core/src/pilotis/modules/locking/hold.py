@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple, final
 
-from pilotis.bridge import blocking, running_loop
+from pilotis.bridge import blocking, running_loop, scoped
 from pilotis.errors import PilotisError, ReentrantCallError
 from pilotis.modules.locking.keeper import Keeper
 from pilotis.modules.locking.lease import Lease
@@ -24,7 +24,7 @@ class _Around(NamedTuple):
     task: int | None
 
 
-_around: ContextVar[tuple[_Around, ...]] = ContextVar("pilotis_leases_around", default=())
+_around: ContextVar[tuple[_Around, ...]] = scoped("pilotis_leases_around", ())
 
 
 @final

@@ -97,7 +97,7 @@ class StepCall(Call):
 
     def _note_done(self, record: StepRecord) -> None:
         if record.undo and record.status == "done":
-            self.replay.undoable[self.key] = self
+            self.replay.note_done(self)
 
     async def _resume(self, record: StepRecord) -> StepRecord:
         """Go on after a wait: for the next attempt, or for the outside, which failed or did not answer."""
@@ -196,15 +196,25 @@ class UndoCall(StepCall):
 
     def __init__(self, replay: Replay, done: StepCall) -> None:
         Call.__init__(self, replay)
-        record = replay.journal[done.key]
         assert done.step.undo is not None
-        assert record.result is not None
+        self.done = done
         self.step = done.step.undo
         self.key, self.order, self.group, self.digest = f"~{done.key}", -1, done.group, ""
+
+    async def _execute(self, body: Body) -> Any:
+        try:
+            self.args, self.kwargs = self._given()
+        except InvalidInputError as error:  # an external step was completed with it, or the code has changed
+            raise PermanentResultError(str(error)) from error
+        return await super()._execute(body)
+
+    def _given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the compensation is called with: the arguments of the step, and then its result."""
+        done, record = self.done, self.replay.journal[self.done.key]
+        assert record.result is not None
         args, kwargs = JSON.decode(done.input, tuple[list[Any], dict[str, Any]])
-        at = f"arguments of step {done.key!r}"
-        result = JSON.decode(record.result, done.step.returns)
-        self.args, self.kwargs = (*typed_values(args, done.step.takes, at), result), kwargs
+        typed = typed_values(args, done.step.takes, f"arguments of step {done.key!r}")
+        return (*typed, JSON.decode(record.result, done.step.returns, f"result of step {done.key!r}")), kwargs
 
 
 class WaitCall(Call):

@@ -231,7 +231,7 @@ def step(
     """
     options = _options(
         f"step {name or getattr(function, '__name__', '')!r}", attempts, backoff, timeout,
-        raises=tuple(raises), once=once, external=external, on_failure=on_failure, no_compensation=no_compensation,
+        raises=raises, once=once, external=external, on_failure=on_failure, no_compensation=no_compensation,
     )  # fmt: skip
     decorate = _StepDecorator(name, options)
     return decorate if function is None else decorate(function)
@@ -242,17 +242,26 @@ def _options(at: str, attempts: int, backoff: Backoff, timeout: float | timedelt
         raise ConfigurationError(f"{at}: attempts: expected a whole number from 1, got {attempts!r}")
     if others.get("once") and attempts > 1:
         raise ConfigurationError(f"{at}: once=True never runs twice, so attempts must be 1, got {attempts}")
-    _check_choice(at, others)
+    if not isinstance(backoff, Backoff):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+        raise ConfigurationError(f"{at}: backoff: expected a Backoff such as Backoff.exponential(1), got {backoff!r}")
+    _check_others(at, others)
     seconds = optional_seconds(timeout, f"{at}: timeout")
     return StepOptions(attempts=attempts, backoff=backoff, timeout=seconds, **others)
 
 
-def _check_choice(at: str, others: dict[str, Any]) -> None:
+def _check_others(at: str, others: dict[str, Any]) -> None:
+    for name in ("once", "external", "no_compensation"):
+        if not isinstance(others.get(name, False), bool):
+            raise ConfigurationError(f"{at}: {name}: expected True or False, got {others[name]!r}")
     if others.get("on_failure", "fail") not in ("fail", "continue"):
         raise ConfigurationError(f'{at}: on_failure: expected "fail" or "continue", got {others["on_failure"]!r}')
-    for kind in others.get("raises", ()):
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise ConfigurationError(f"{at}: raises: expected exception classes, got {kind!r}")
+    raises: object = others.get("raises", ())
+    if not (isinstance(raises, tuple) and all(_is_error(kind) for kind in cast("tuple[object, ...]", raises))):
+        raise ConfigurationError(f"{at}: raises: expected a tuple of exception classes, (Declined,), got {raises!r}")
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
 
 
 def _name_of(function: Callable[..., Any], name: str | None) -> str:
@@ -262,7 +271,8 @@ def _name_of(function: Callable[..., Any], name: str | None) -> str:
         raise ConfigurationError(
             f"@step decorates functions, and {function.__qualname__} is a method; pass it the object"
         )
-    name = check_text(name or getattr(function, "__name__", type(function).__name__), "step name", maximum=200)
+    own: str = getattr(function, "__name__", type(function).__name__)
+    name = check_text(own if name is None else name, "step name", maximum=200)
     if _RESERVED & set(name):
         raise ConfigurationError(f"step name {name!r}: the characters @ ~ # and / are used in keys; choose others")
     return name

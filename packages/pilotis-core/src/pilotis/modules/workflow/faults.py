@@ -13,6 +13,7 @@ from pilotis.errors import (
     WorkflowCancelledError,
     WorkflowFailedError,
 )
+from pilotis.modules.workflow.limits import Escaped
 from pilotis.modules.workflow.model import Fault
 
 _LONGEST = 10_000
@@ -26,6 +27,8 @@ class PermanentError(PilotisError):
 
 def fault_of(error: BaseException, raises: Raises = ()) -> Fault:
     """Return the record of an exception, with its arguments where its class, or a base of it, is in `raises`."""
+    if isinstance(error, Escaped) and error.__cause__ is not None:
+        error = error.__cause__
     named = next((kind for kind in type(error).__mro__ if kind in (*raises, StepInterruptedError)), None)
     permanent = isinstance(error, (PermanentError, StepInterruptedError))
     plain = Fault(type=type(error).__name__, message=_text(error), permanent=permanent)

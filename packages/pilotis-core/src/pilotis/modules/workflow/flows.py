@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from msgspec import UnsetType
+
 from pilotis.codec import CANONICAL, JSON, parameter_types, return_type
 from pilotis.errors import InvalidInputError
 from pilotis.runtime import is_async
@@ -14,15 +16,17 @@ from pilotis.runtime import is_async
 P = ParamSpec("P")
 R = TypeVar("R")
 
-KEEP_DEFAULT = -1.0
-"""The retention of a flow that leaves it to the settings."""
-
 
 class Flow(Generic[P, R]):
     """A workflow function. Called as it is, it is the plain function, with its steps as plain functions."""
 
     def __init__(
-        self, function: Callable[P, R], name: str, version: str, timeout: float | None, retention: float | None
+        self,
+        function: Callable[P, R],
+        name: str,
+        version: str,
+        timeout: float | None,
+        retention: float | UnsetType | None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -30,6 +34,7 @@ class Flow(Generic[P, R]):
         self.version = version
         self.timeout = timeout
         self.retention = retention
+        """In seconds; None keeps runs for good, and where it is not set the settings say."""
         self.is_async = is_async(function)
         self.origin = f"{function.__module__}.{function.__qualname__}"
         self._signature = inspect.signature(function)

@@ -1,7 +1,11 @@
-"""Time-outs that hold while user code runs: async functions are cancelled, plain ones abandoned and counted."""
+"""Bounds of user code: time-outs hold while it runs, and what it raises never ends a thread or a loop of ours.
+
+Async functions whose time is up are cancelled, plain ones abandoned and counted.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import Callable
@@ -9,6 +13,7 @@ from typing import Any
 
 from pilotis.bridge import Latch, gather, running_loop
 from pilotis.context import Context
+from pilotis.modules.workflow.scope import Unwind
 from pilotis.runtime import is_async
 
 
@@ -58,13 +63,48 @@ class TimeIsUp(Exception):
     """A user's function was not done in its time."""
 
 
+class Escaped(Exception):
+    """A user's function raised what is no Exception, such as SystemExit: its cause. asyncio would end the loop."""
+
+
+def contained(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with everything that it raises made an Exception, but for what it is left by."""
+
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except (Exception, Unwind):
+            raise
+        except BaseException as error:
+            if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and _is_left():
+                raise
+            raise Escaped from error
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (Exception, Unwind):
+            raise
+        except BaseException as error:
+            raise Escaped from error
+
+    return acall if is_async(function) else call
+
+
+def _is_left() -> bool:
+    """Tell whether the task that runs is cancelled or closed from outside; else the function raised it by itself."""
+    task = None if running_loop() is None else asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def call_within(
     context: Context, strays: Strays, seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
     """Call a user's function from either colour, for at most `seconds`. Raises `TimeIsUp` after that."""
+    safe = contained(function)
     if seconds is None:
-        return await context.runtime.call(function, *args, **kwargs)
-    race = _race(context, strays, seconds, functools.partial(function, *args, **kwargs))
+        return await context.runtime.call(safe, *args, **kwargs)
+    race = _race(context, strays, seconds, functools.partial(safe, *args, **kwargs))
     return await (context.runtime.run(race) if running_loop() is None else race)
 
 

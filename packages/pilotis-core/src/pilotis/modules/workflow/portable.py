@@ -9,16 +9,13 @@ from typing import Any, Literal, final
 from pilotis.bridge import blocking, reset_after_fork
 from pilotis.codec import JSON
 from pilotis.context import Context
-from pilotis.errors import (
-    ConflictError,
-    NonDeterminismError,
-    OperationTimeoutError,
-)
+from pilotis.cron import cron_times
+from pilotis.errors import ConflictError, InvalidInputError, NonDeterminismError, OperationTimeoutError
 from pilotis.ids import new_id
 from pilotis.keys import check_text
-from pilotis.modules.base import Portable, operation
-from pilotis.modules.workflow.children import children_of, new_run, send_back
-from pilotis.modules.workflow.faults import PermanentError, fault_of, run_error
+from pilotis.modules.base import Portable, diverted, operation
+from pilotis.modules.workflow.beginnings import children_of, copied_run, kept, new_run, send_back
+from pilotis.modules.workflow.faults import fault_of, run_error
 from pilotis.modules.workflow.flows import Flow, check_flow, find_flow
 from pilotis.modules.workflow.model import (
     AT_REST,
@@ -37,12 +34,12 @@ from pilotis.modules.workflow.model import (
 )
 from pilotis.modules.workflow.provider import FencedError, WorkflowProvider
 from pilotis.modules.workflow.replay import Desk
-from pilotis.modules.workflow.rewinding import kept
 from pilotis.modules.workflow.runs import Run, run_query, unknown_run
 from pilotis.modules.workflow.schedules import Schedules
 from pilotis.modules.workflow.space import check_signal
 from pilotis.modules.workflow.subscriptions import Subscriptions
 from pilotis.modules.workflow.worker import Worker
+from pilotis.runtime import check_function
 from pilotis.settings.model import WorkflowSettings
 
 
@@ -57,17 +54,32 @@ class WorkflowEngine(Portable[WorkflowProvider]):
     ) -> None:
         super().__init__(provider, context=context)
         self._settings = settings or WorkflowSettings()
-        self.after_fork()
+        self._desk = Desk(self._provider, self.context, self._settings.retention, self._find_bus)
+        self._subscriptions = Subscriptions(self._desk)
+        self._schedules = Schedules(self._desk)
+        self._worker = self._new_worker()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Work on nothing of the parent's."""
-        self._desk = Desk(self._provider, self.context, self._settings.retention, self._find_bus)
-        self._worker = Worker(self._desk, new_id(self.context.clock), self._settings.concurrency)
-        self._subscriptions = Subscriptions(self._desk)
-        self._schedules = Schedules(self._desk)
+        """Work on nothing of the parent's; the next verb begins anew."""
+        self._desk.after_fork()
+        self._subscriptions.after_fork()
+        self._schedules.after_fork()
+        self._worker = self._new_worker()
+
+    def substitute(self, stand_in: Portable[Any] | None) -> None:
+        """Have another engine answer every verb, until None takes it back. What was declared is declared there too."""
+        super().substitute(stand_in)
+        if isinstance(stand_in, WorkflowEngine):
+            stand_in._schedules.take_over(self._schedules)
+            stand_in._subscriptions.take_over(self._subscriptions)
+            stand_in._begin_schedules()
+
+    def _new_worker(self) -> Worker:
+        return Worker(self._desk, new_id(self.context.clock), self._settings.concurrency)
 
     @property
+    @diverted
     def stray_calls(self) -> int:
         """How many plain functions still run although their time is over. Nothing can end them but themselves."""
         return len(self._desk.strays)
@@ -143,6 +155,8 @@ class WorkflowEngine(Portable[WorkflowProvider]):
         if run is None:
             raise unknown_run(id)
         if run.status not in AT_REST:
+            if timeout is None:  # it was retried a moment after it had ended
+                return await self.aresult_of(id, type)
             raise OperationTimeoutError(f"run {id!r} has not ended after {timeout:g} s, it is {run.status}")
         if run.status == "stuck":
             raise NonDeterminismError(run.error.message if run.error else f"run {id!r} is stuck")
@@ -169,7 +183,7 @@ class WorkflowEngine(Portable[WorkflowProvider]):
     async def asignal(self, id: str, name: str, payload: object = None, *, signal_id: str | None = None) -> None:
         """Send a signal to a run. Raises `ConflictError` when it has ended, and `NotFoundError`."""
         letter = Letter(JSON.encode(payload, f"payload of signal {check_signal(name)!r}"))
-        await self._deliver(id, name, letter, signal_id)
+        await self._deliver(id, name, letter, None if signal_id is None else check_text(signal_id, "signal id"))
 
     signal = blocking(asignal)
 
@@ -179,8 +193,9 @@ class WorkflowEngine(Portable[WorkflowProvider]):
 
         Raises `ConflictError` when the step or the run has ended, and `NotFoundError`.
         """
-        await self._check_open(id, check_text(step, "step"))
-        await self._deliver(id, f"@step:{step}", Letter(JSON.encode(result, f"result of step {step!r}")), None)
+        letter = Letter(JSON.encode(result, f"result of step {check_text(step, 'step')!r}"))
+        await self._check_open(id, step)
+        await self._deliver(id, f"@step:{step}", letter, None)
 
     complete_step = blocking(acomplete_step)
 
@@ -190,10 +205,10 @@ class WorkflowEngine(Portable[WorkflowProvider]):
 
         Raises `ConflictError` when the step or the run has ended, and `NotFoundError`.
         """
+        given = error if isinstance(error, Exception) else Exception(_check_message(error))
+        fault = fault_of(given)
+        letter = Letter(error=Fault(type=fault.type, message=fault.message, permanent=permanent or fault.permanent))
         await self._check_open(id, check_text(step, "step"))
-        fault = fault_of(error) if isinstance(error, Exception) else Fault(type="Exception", message=error)
-        final = permanent or isinstance(error, PermanentError)
-        letter = Letter(error=Fault(type=fault.type, message=fault.message, permanent=final))
         await self._deliver(id, f"@step:{step}", letter, None)
 
     fail_step = blocking(afail_step)
@@ -227,7 +242,7 @@ class WorkflowEngine(Portable[WorkflowProvider]):
         with self.calling("fork"):
             journal = kept(await self._provider.journal(id), from_step, id)
             journal = await self._without_unfinished_children(journal)
-            fork = self._copy(run, new_id)
+            fork = copied_run(self.context, run, self._fresh(new_id, "new_id"))
             there, new = await self._provider.start(fork, journal)
         if not new:
             raise ConflictError(f"there is a run {fork.id!r} already: {there and there.status}")
@@ -238,6 +253,7 @@ class WorkflowEngine(Portable[WorkflowProvider]):
 
     # Schedules and subscriptions
 
+    @diverted
     def schedule(
         self,
         cron: str,
@@ -245,36 +261,36 @@ class WorkflowEngine(Portable[WorkflowProvider]):
         *args: Any,
         id: str,
         overlap: Literal["skip", "allow"] = "skip",
+        timezone: str = "UTC",
     ) -> None:
-        """Start a run at each time of a cron line (UTC), once for all processes that schedule it under this `id`.
+        """Start a run at each time of a cron expression, once for all processes that schedule it under this `id`.
 
-        With "skip" a fire is left out while the run before is on its way. Fires that nobody was there for are not
-        made up for. Needs a role that works; with the role "emit" nothing is scheduled. Does no I/O.
+        `timezone` is an IANA name such as "Europe/Paris". With "skip" a fire is left out while the run before is on its
+        way. Fires that nobody was there for are not made up for. It begins when the engine is open, with the app or at
+        the first verb, and needs a role that works: with the role "emit" nothing is scheduled. Does no I/O.
+
+        Raises `ConfigurationError` for an expression that cannot be read or never comes true, for a time zone that is
+        not known, for an `id` that is used, and where the extra `pilotis-core[cron]` is not installed.
         """
-        if isinstance(self.stand_in, WorkflowEngine):
-            return self.stand_in.schedule(cron, flow, *args, id=id, overlap=overlap)
         found = check_flow(flow)
         data = found.encode(args)
-        self._schedules.add(cron, found, data, check_text(id, "id", maximum=200), overlap)
-        if self.is_open:
-            self._consume()
-        return None
+        self._schedules.add(cron_times(cron, timezone), found, data, check_text(id, "id", maximum=200), overlap)
+        self._begin_schedules()
 
+    @diverted
     def unschedule(self, id: str) -> bool:
         """Take a schedule back in this process. Returns whether there was one."""
-        if isinstance(self.stand_in, WorkflowEngine):
-            return self.stand_in.unschedule(id)
-        return self._schedules.remove(id)
+        return self._schedules.remove(check_text(id, "id"))
 
+    @diverted
     def on(self, event: str, function: Callable[[RunInfo], Any]) -> Callable[[], None]:
         """Have `function(info)` called when runs enter a state, wherever they are worked on. Returns what ends it.
 
         `event` is "run.started", or "run." and a state, such as "run.failed"; "run.*" is all. It hears what happens
         from now on. What it raises is logged. Does no I/O.
         """
-        if isinstance(self.stand_in, WorkflowEngine):
-            return self.stand_in.on(event, function)
-        return self._subscriptions.add(event, function)
+        self._open_soon()
+        return self._subscriptions.add(event, check_function(function, "subscriber"))
 
     # Inside
 
@@ -302,6 +318,12 @@ class WorkflowEngine(Portable[WorkflowProvider]):
         self._worker.begin()
         self._schedules.begin()
 
+    def _begin_schedules(self) -> None:
+        if not self.is_open:
+            self._open_soon()
+        elif self._schedules.any():
+            self._consume()
+
     async def _revive(self) -> None:
         """Try stuck runs with the code of now."""
         with self.calling("revive"):
@@ -317,19 +339,10 @@ class WorkflowEngine(Portable[WorkflowProvider]):
             return bool(await self._provider.find(RunQuery(statuses=STATUSES - AT_REST, limit=1)))
 
     def _new_run(self, flow: Flow[..., Any], args: tuple[Any, ...], id: str | None) -> RunRecord:
-        id = new_id(self.context.clock) if id is None else check_text(id, "id")
-        return new_run(self.context, flow, id, flow.encode(args), self._settings.retention)
+        return new_run(self.context, flow, self._fresh(id, "id"), flow.encode(args), self._settings.retention)
 
-    def _copy(self, run: RunRecord, id: str | None) -> RunRecord:
-        from msgspec.structs import replace
-
-        now = self.context.clock.time()
-        return replace(
-            run,
-            id=new_id(self.context.clock) if id is None else check_text(id, "new_id"),
-            status="pending", created=now, updated=now, epoch=0, worker="", result=None, error=None, cancelled=False,
-            verdict=None, parent=None, schedule=None, deadline=None if run.timeout is None else now + run.timeout,
-        )  # fmt: skip
+    def _fresh(self, id: str | None, at: str) -> str:
+        return new_id(self.context.clock) if id is None else check_text(id, at)
 
     def _check_same(self, there: RunRecord | None, run: RunRecord) -> None:
         if there is not None and (there.name, there.input) == (run.name, run.input):
@@ -378,3 +391,9 @@ class WorkflowEngine(Portable[WorkflowProvider]):
                 if run is None or run.status not in ENDED:
                     return [before for before in journal if before.order < record.order]
         return journal
+
+
+def _check_message(error: object) -> str:
+    if not isinstance(error, str):
+        raise InvalidInputError(f"error: expected text or an exception, got {type(error).__name__}")
+    return error

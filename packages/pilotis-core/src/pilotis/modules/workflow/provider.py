@@ -128,6 +128,7 @@ class WorkflowProvider(Provider):
     async def rewind(self, id: str, epoch: int, keep: Collection[str], deadline: float | None) -> RunRecord | None:
         """Set a run at rest going again with only the journal records in `keep`: pending, not cancelled, epoch raised.
 
+        A stuck one stays cancelled if it was, and goes on compensating; any other forgets its error.
         Raises `FencedError` unless the run is at rest and has that epoch.
         """
 

@@ -52,24 +52,28 @@ class Desk:
         self.provider = provider
         self.context = context
         self.retention = retention
-        self.strays = Strays()
-        self.closing = Latch()
+        self.find_bus = find_bus
         self.bus: Any = None
         """The event bus whose events were staged here, once there were any."""
-        self.find_bus = find_bus
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Nothing is under way in the child."""
+        self.strays = Strays()
+        self.closing = Latch()
 
 
 class Replay:
     """The state of one execution. Used by one thread or task at a time, except inside `parallel`."""
 
-    def __init__(self, desk: Desk, claimed: Claimed, flow: Flow[..., Any], *, collecting: bool = False) -> None:
+    def __init__(self, desk: Desk, claimed: Claimed, flow: Flow[..., Any]) -> None:
         self.desk = desk
         self.run = claimed.run
         self.flow = flow
         self.fence = Fence(self.run.id, self.run.epoch)
         self.journal = {record.key: record for record in claimed.journal}
-        self.collecting = collecting
-        """Whether only recorded calls are answered, to learn how they are undone."""
+        self.wanted: set[str] = set()
+        """The steps of which it has to be learned how they are undone: until then only recorded calls are answered."""
         self.undoing = False
         self.cancelled = self.run.cancelled
         self.stopped: Stop | None = None
@@ -83,6 +87,12 @@ class Replay:
         self._order = 0
         self._notes: list[StepRecord] = []
         self._busy: str | None = None
+        self._side_by_side = False
+
+    @property
+    def collecting(self) -> bool:
+        """Whether the function runs only to learn how its steps are undone."""
+        return bool(self.wanted)
 
     @property
     def replaying(self) -> bool:
@@ -117,7 +127,8 @@ class Replay:
         key, order = self.take(name) if ordered else (name, UNORDERED)
         record = self.journal.get(key)
         if record is None:
-            self.at_frontier()
+            if ordered or not self.replaying:  # `patched` may be new in the middle of what is recorded
+                self.at_frontier()
             now = self.desk.context.clock.time()
             value = JSON.encode(make(), name)
             record = StepRecord(key=key, order=order, status="done", result=value, group=order, began=now, ended=now)
@@ -153,6 +164,13 @@ class Replay:
         self._unreached.discard(key)
         return key, order
 
+    def note_done(self, call: StepCall) -> None:
+        """Keep a step that may have to be undone. Leaves the function when it ran only to learn of this one."""
+        self.undoable[call.key] = call
+        if self.wanted == {call.key}:
+            self.stop(Stop.COLLECTED)
+        self.wanted.discard(call.key)
+
     def _check(self) -> None:
         """Leave the function, once more if need be, unless it has something to do."""
         self._check_alive()
@@ -160,7 +178,9 @@ class Replay:
             self.stop(Stop.CANCELLED)
 
     def at_frontier(self) -> None:
-        """Called before anything new is done."""
+        """Called before anything new is done, and once for the steps of a `parallel`: they begin together."""
+        if self._side_by_side:
+            return
         self._check()
         if self.collecting:
             self.stop(Stop.COLLECTED)
@@ -221,11 +241,16 @@ class Replay:
         if len(calls) == 1 or all(call.is_over for call in calls):
             return [await call.advance() for call in calls]
         if running_loop() is None:
-            return await self.desk.context.runtime.run(self._side_by_side(calls))
-        return await self._side_by_side(calls)
+            return await self.desk.context.runtime.run(self._together(calls))
+        return await self._together(calls)
 
-    async def _side_by_side(self, calls: Sequence[Call]) -> list[StepRecord]:
-        return await gather(*(call.advance() for call in calls))
+    async def _together(self, calls: Sequence[Call]) -> list[StepRecord]:
+        self.at_frontier()
+        self._side_by_side = True
+        try:
+            return await gather(*(call.advance() for call in calls))
+        finally:
+            self._side_by_side = False
 
     async def _wait(self, waiting: list[StepRecord]) -> None:
         if self.collecting:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pilotis.bridge import blocking
 from pilotis.durations import optional_seconds
 from pilotis.errors import InvalidInputError, NotFoundError
+from pilotis.keys import check_text
 from pilotis.modules.workflow.model import STATUSES, RunInfo, RunQuery, RunStatus
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def run_query(
     name: str | None, status: RunStatus | None, since: datetime | None, until: datetime | None, limit: int
 ) -> RunQuery:
     """Return what to look for. Raises `InvalidInputError` naming the parameter."""
-    if status is not None and status not in STATUSES:
+    if name is not None:
+        check_text(name, "name")
+    if status is not None and not (isinstance(status, str) and status in STATUSES):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"status: expected one of {', '.join(sorted(STATUSES))}, got {status!r}")
     return RunQuery(
         name=name,
@@ -92,8 +95,8 @@ def unknown_run(id: str) -> NotFoundError:
 def _timestamp(value: datetime | None, at: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
-        raise InvalidInputError(f"{at}: expected a datetime, got {type(value).__name__}")
+    if not isinstance(value, datetime) or value.tzinfo is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"{at}: expected a datetime with a time zone, such as datetime.now(UTC)")
     return value.timestamp()
 
 

@@ -10,9 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from pilotis.bridge import Latch
-from pilotis.cron import cron_times
 from pilotis.errors import ConfigurationError, InvalidInputError
-from pilotis.modules.workflow.children import new_run
+from pilotis.modules.workflow.beginnings import new_run
 from pilotis.modules.workflow.flows import Flow
 from pilotis.modules.workflow.model import Fire
 from pilotis.modules.workflow.replay import Desk
@@ -40,19 +39,34 @@ class Schedules:
         self._schedules: dict[str, Schedule] = {}
         self._jobs: dict[str, Job[Any]] = {}
 
+    def after_fork(self) -> None:
+        """The jobs stayed with the parent; what is scheduled is scheduled in the child too."""
+        self._jobs = {}
+
+    def take_over(self, others: Schedules) -> None:
+        """Schedule what others have scheduled too."""
+        for schedule in others._schedules.values():
+            self._schedules.setdefault(schedule.id, replace(schedule, removed=Latch()))
+
     def any(self) -> bool:
         """Whether there is a schedule."""
         return bool(self._schedules)
 
-    def add(self, cron: str, flow: Flow[..., Any], data: bytes, id: str, overlap: Literal["skip", "allow"]) -> None:
-        """Add a schedule. Raises `ConfigurationError` for a cron line that cannot be read, and for a used id."""
+    def add(
+        self,
+        times: Callable[[float], float],
+        flow: Flow[..., Any],
+        data: bytes,
+        id: str,
+        overlap: Literal["skip", "allow"],
+    ) -> None:
+        """Add a schedule. Raises `ConfigurationError` for a used id."""
         if overlap not in ("skip", "allow"):
             raise InvalidInputError(f'overlap: expected "skip" or "allow", got {overlap!r}')
         if id in self._schedules:
             raise ConfigurationError(
                 f"there is a schedule {id!r} already; take it back with unschedule, or use another id"
             )
-        times = cron_times(cron)
         self._schedules[id] = Schedule(
             id=id, flow=flow, input=data, next=times, overlap=overlap, removed=Latch()
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from pilotis.bridge import scoped
 from pilotis.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Body:
         self.staged += self.replay.packed(bus, messages, f"{self.id}/{len(self.staged)}")
 
 
-place: ContextVar[Replay | Body | None] = ContextVar("pilotis_workflow_place", default=None)
+place: ContextVar[Replay | Body | None] = scoped("pilotis_workflow_place", None)
 
 
 def current_replay() -> Replay | None:

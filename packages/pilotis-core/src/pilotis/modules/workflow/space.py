@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import random as _random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid4
 
+from msgspec import UNSET, UnsetType
+
 from pilotis.bridge import blocking, gather
+from pilotis.clock import SYSTEM_CLOCK, Clock
 from pilotis.durations import optional_seconds, seconds
 from pilotis.errors import ConfigurationError, InvalidInputError
 from pilotis.keys import check_text
+from pilotis.modules.workflow.beginnings import start_record
 from pilotis.modules.workflow.calls import ChildCall, RecordCall, SignalCall, SleepCall
-from pilotis.modules.workflow.children import start_record
 from pilotis.modules.workflow.decorators import Bound
-from pilotis.modules.workflow.flows import KEEP_DEFAULT, Flow, check_flow, enlist
+from pilotis.modules.workflow.flows import Flow, check_flow, enlist
 from pilotis.modules.workflow.scope import current_replay, current_step_id, require_replay, surrounding_replay
 
 P = ParamSpec("P")
@@ -69,7 +73,7 @@ class WorkflowSpace:
         name: str,
         *,
         timeout: float | timedelta | None = None,
-        retention: float | timedelta | None = KEEP_DEFAULT,
+        retention: float | timedelta | UnsetType | None = UNSET,
         version: str = "1",
     ) -> Callable[[Callable[P, R]], Flow[P, R]]:
         """Decorate a function, plain or async, that is to survive crashes.
@@ -83,10 +87,12 @@ class WorkflowSpace:
         check_text(name, "workflow name", maximum=200)
         check_text(version, "workflow version", maximum=100)
         limit = optional_seconds(timeout, f"workflow {name!r}: timeout")
-        keep = retention if retention == KEEP_DEFAULT else optional_seconds(retention, f"workflow {name!r}: retention")
+        keep = retention if retention is UNSET else optional_seconds(retention, f"workflow {name!r}: retention")
 
         def decorate(function: Callable[P, R]) -> Flow[P, R]:
-            flow = Flow(function, name, version, limit, keep)  # pyright: ignore[reportArgumentType] - seconds by now
+            if not inspect.isroutine(function):
+                raise ConfigurationError(f"@workflow({name!r}) decorates a function, got {function!r}")
+            flow = Flow(function, name, version, limit, keep)
             enlist(flow)
             return flow
 
@@ -171,12 +177,13 @@ class WorkflowSpace:
     # Values that are made once
 
     def now(self) -> datetime:
-        """Return the time, in UTC: the same on every replay. Outside of a workflow function, the time."""
+        """Return the time, in UTC: the same on every replay. In a step, and outside of workflows, the time."""
+        here = surrounding_replay()
+        clock = SYSTEM_CLOCK if here is None else here.desk.context.clock
         replay = current_replay()
         if replay is None:
-            return datetime.now(UTC)
-        clock = replay.desk.context.clock
-        return replay.note("@now", lambda: datetime.fromtimestamp(clock.time(), UTC), datetime)
+            return _utc(clock)
+        return replay.note("@now", lambda: _utc(clock), datetime)
 
     def new_uuid(self) -> UUID:
         """Return a random UUID: the same on every replay."""
@@ -202,10 +209,9 @@ class WorkflowSpace:
     # Where the code stands
 
     def step_id(self) -> str:
-        """
+        """Return the id of the step whose body calls: the same in every attempt, an idempotency key for the outside.
 
-        eturn the id of the step whose body calls: the same in every attempt, so that it can be an idempotency
-        key.
+        Raises `UsageError` outside of a step.
         """
         return current_step_id()
 
@@ -218,6 +224,10 @@ class WorkflowSpace:
         """Tell whether the run was asked to be cancelled: for steps that take long and can end early."""
         replay = surrounding_replay()
         return replay is not None and replay.cancelled
+
+
+def _utc(clock: Clock) -> datetime:
+    return datetime.fromtimestamp(clock.time(), UTC)
 
 
 def check_signal(name: str) -> str:

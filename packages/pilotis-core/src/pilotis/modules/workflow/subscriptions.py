@@ -10,6 +10,7 @@ from typing import Any
 from pilotis.bridge import Latch
 from pilotis.errors import InvalidInputError
 from pilotis.keys import check_text, glob
+from pilotis.modules.workflow.limits import contained
 from pilotis.modules.workflow.model import STATUSES, Notice, RunInfo, run_info
 from pilotis.modules.workflow.replay import Desk
 from pilotis.runtime import Job
@@ -28,9 +29,13 @@ class Subscriptions:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._lock = threading.Lock()
         self._listeners: list[tuple[Callable[[str], bool], Listener]] = []
         self._open = False
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """The job stayed with the parent; who listens, listens in the child too."""
+        self._lock = threading.Lock()
         self._job: Job[Any] | None = None
         self._listening = Latch()
 
@@ -45,6 +50,12 @@ class Subscriptions:
         self._begin()
         return lambda: self._remove(entry)
 
+    def take_over(self, others: Subscriptions) -> None:
+        """Tell those who listen to others too."""
+        with self._lock:
+            self._listeners += [entry for entry in others._listeners if entry not in self._listeners]
+        self._begin()
+
     def open(self) -> None:
         """The provider is open: reading may begin."""
         self._open = True
@@ -52,6 +63,7 @@ class Subscriptions:
 
     async def ready(self) -> None:
         """Wait until what happens from now on will be heard."""
+        self._begin()
         if self._job is not None:
             await self._listening.wait()
 
@@ -98,6 +110,6 @@ class Subscriptions:
 
     async def _call(self, function: Listener, notice: Notice) -> None:
         try:
-            await self._desk.context.runtime.call(function, run_info(notice.run))
+            await self._desk.context.runtime.call(contained(function), run_info(notice.run))
         except Exception:
             logger.exception("a subscriber to %s failed for run %s", notice.event, notice.run.id)

@@ -8,15 +8,17 @@ import threading
 import time
 from typing import Any
 
+import msgspec
+
 from pilotis.bridge import Latch, finish
 from pilotis.codec import JSON
 from pilotis.errors import InvalidInputError, UsageError
+from pilotis.modules.workflow.beginnings import cancel_children
 from pilotis.modules.workflow.calls import UndoCall
-from pilotis.modules.workflow.children import cancel_children
 from pilotis.modules.workflow.faults import cancelled_fault, fault_of
 from pilotis.modules.workflow.flows import FLOWS, Flow, find_flow
 from pilotis.modules.workflow.limits import TimeIsUp, call_within
-from pilotis.modules.workflow.model import RETURN, Claimed, Ending, Fault, RunStatus, StepRecord
+from pilotis.modules.workflow.model import RETURN, Claimed, Ending, Fault, Fence, RunStatus, StepRecord
 from pilotis.modules.workflow.provider import FencedError
 from pilotis.modules.workflow.replay import UNORDERED, Desk, Replay, Stop
 from pilotis.modules.workflow.scope import Unwind, place
@@ -174,9 +176,7 @@ class Stint:
             value = await self._call_function()
         except Unwind:
             pass
-        except BaseException as error:
-            if self._desk.closing.is_set() and not isinstance(error, Exception):
-                raise
+        except Exception as error:
             replay.check_reached()
             if replay.stopped is None:
                 replay.stopped = Stop.OVER
@@ -217,7 +217,7 @@ class Stint:
                 )
             case Stop.STUCK:
                 logger.error("run %s is stuck: %s", self.id, replay.stuck)
-                await self._rest("stuck", error=fault_of(replay.stuck or RuntimeError("unknown")))
+                await self._rest("stuck", error=self._stuck_fault())
             case Stop.LOST:
                 logger.warning("run %s is given back, the provider failed: %s", self.id, replay.lost)
                 await self._desk.context.clock.wait(self._desk.closing, PATIENCE)
@@ -255,6 +255,14 @@ class Stint:
         await bus.asend(unpack_events(returned.staged))
         await self._rest("completed", result=returned.result)
 
+    def _stuck_fault(self) -> Fault:
+        """Return why the run is stuck, after why it is compensated, if it is: that is said when it ends after all."""
+        replay = self._replay
+        fault = fault_of(replay.stuck or RuntimeError("unknown"))
+        if replay.run.verdict is None or replay.run.error is None:
+            return fault
+        return msgspec.structs.replace(replay.run.error, message=f"{replay.run.error.message}; stuck: {fault.message}")
+
     # The end
 
     async def _cancelled(self) -> None:
@@ -282,14 +290,23 @@ class Stint:
         """Let go of the run, however long the provider fails, unless the engine closes."""
         while True:
             try:
-                await self._desk.provider.give_back(self._replay.fence)
-                return
-            except FencedError:
+                await self._let_go()
                 return
             except Exception:
                 logger.exception("run %s could not be given back", self.id)
             if await self._desk.context.clock.wait(self._desk.closing, PATIENCE):
                 return
+
+    async def _let_go(self) -> None:
+        provider, replay = self._desk.provider, self._replay
+        with contextlib.suppress(FencedError):
+            await provider.give_back(replay.fence)
+            return
+        run = await provider.load(self.id)
+        turned = Fence(self.id, replay.fence.epoch + 1)
+        if run is not None and run.status == "compensating" and (run.epoch, replay.run.verdict) == (turned.epoch, None):
+            with contextlib.suppress(FencedError):  # it did turn to its compensations, and only the answer was lost
+                await provider.give_back(turned)
 
     # Compensating
 
@@ -298,30 +315,27 @@ class Stint:
 
     async def _compensate(self) -> None:
         replay, done = self._replay, self._undoable()
-        if self._missing():
-            await self._collect()
+        if missing := {record.key for record in done} - replay.undoable.keys():
+            await self._collect(missing)
         replay.undoing = True
         for group in sorted({record.group for record in done}, reverse=True):
             keys = [record.key for record in done if record.group == group]
             await replay.settle([UndoCall(replay, replay.undoable[key]) for key in keys])
         await self._compensated()
 
-    def _missing(self) -> set[str]:
-        return {record.key for record in self._undoable()} - self._replay.undoable.keys()
-
-    async def _collect(self) -> None:
+    async def _collect(self, missing: set[str]) -> None:
         """Run the function again, as far as it is recorded, to learn how its steps are undone."""
         replay = self._replay
-        replay.collecting = True
+        replay.wanted = missing
         with contextlib.suppress(Exception, Unwind):
             await self._call_function()
-        replay.collecting = False
-        if not self._missing() or replay.stopped is Stop.COLLECTED:
+        if replay.stopped is Stop.COLLECTED:
             replay.stopped = None
         if replay.stopped is not None:
             raise Unwind
-        if missing := self._missing():
+        if missing := missing - replay.undoable.keys():
             replay.mismatch(f"{sorted(missing)} are to be compensated, and the code does not call them any more")
+        replay.wanted = set()
 
     async def _compensated(self) -> None:
         replay = self._replay

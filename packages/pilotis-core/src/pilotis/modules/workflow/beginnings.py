@@ -1,18 +1,19 @@
-"""Runs: how a new one looks, started by an application, by a schedule or by another run."""
+"""How runs begin: started by an application, a schedule or another run; and how they go on from their records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from pilotis.codec import JSON
 from pilotis.context import Context
-from pilotis.modules.workflow.flows import KEEP_DEFAULT, Flow
-from pilotis.modules.workflow.model import ENDED, RunRecord, StepRecord
+from pilotis.errors import NotFoundError
+from pilotis.modules.workflow.flows import Flow
+from pilotis.modules.workflow.model import ENDED, RETURN, RunRecord, StepRecord
 from pilotis.modules.workflow.provider import WorkflowProvider
-from pilotis.modules.workflow.rewinding import kept
 
 if TYPE_CHECKING:
     from pilotis.modules.workflow.replay import Replay
@@ -32,8 +33,18 @@ def new_run(context: Context, flow: Flow[..., Any], id: str, data: bytes, retent
         updated=now,
         timeout=flow.timeout,
         deadline=None if flow.timeout is None else now + flow.timeout,
-        retention=retention if flow.retention == KEEP_DEFAULT else flow.retention,
+        retention=retention if flow.retention is UNSET else flow.retention,
     )
+
+
+def copied_run(context: Context, run: RunRecord, id: str) -> RunRecord:
+    """Return a pending run with the input of another."""
+    now = context.clock.time()
+    return replace(
+        run, id=id, status="pending", created=now, updated=now, epoch=0, worker="", result=None, error=None,
+        cancelled=False, verdict=None, parent=None, schedule=None,
+        deadline=None if run.timeout is None else now + run.timeout,
+    )  # fmt: skip
 
 
 async def start_record(replay: Replay, flow: Flow[..., Any], data: bytes, key: str) -> str:
@@ -69,3 +80,34 @@ async def cancel_children(provider: WorkflowProvider, journal: Iterable[StepReco
 def children_of(journal: Iterable[StepRecord]) -> list[str]:
     """Return the ids of the children that a run has started."""
     return [JSON.decode(record.result, str) for record in journal if record.key.startswith("@child:") and record.result]
+
+
+def kept(journal: Sequence[StepRecord], from_step: str | None, run: str) -> list[StepRecord]:
+    """Return the records that stay: those before `from_step`, or where it is None those before what failed.
+
+    What was compensated is done again, so nothing after it stays either. Raises `NotFoundError` for a step without a
+    record.
+    """
+    forward = [record for record in journal if not record.key.startswith("~") and record.key != RETURN]
+    first = _order_of(forward, from_step, run) if from_step is not None else _first_to_repeat(journal, forward)
+    return [record for record in forward if record.order < first]
+
+
+def _order_of(records: Sequence[StepRecord], step: str, run: str) -> int:
+    for record in records:
+        if record.key == step:
+            return record.order
+    known = ", ".join(record.key for record in records) or "none"
+    raise NotFoundError(f"run {run!r} has no record of step {step!r} (recorded: {known})")
+
+
+def _first_to_repeat(journal: Sequence[StepRecord], forward: Sequence[StepRecord]) -> float:
+    undone = {record.key[1:] for record in journal if record.key.startswith("~")}
+    last = max((record.group for record in forward), default=-1)
+    again = [record.order for record in forward if record.key in undone or (record.group == last and _failed(record))]
+    return min(again, default=float("inf"))
+
+
+def _failed(record: StepRecord) -> bool:
+    answered = record.result is not None
+    return record.status == "failed" or (record.key.startswith(("@signal:", "@result:")) and not answered)
