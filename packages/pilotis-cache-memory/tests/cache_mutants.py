@@ -168,4 +168,4 @@ class FoldsCase(MemoryCache):
 class DeclaresTooLittle(MemoryCache):
     """Is bounded and does not say so."""
 
-    capabilities = CacheCapability.MATCHING
+    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT

@@ -68,7 +68,8 @@ def context(clock: ManualClock) -> Iterator[Context]:
 
 
 def cache_on(backend: Flaky, context: Context, colour: Colour, on_error: Literal["miss", "raise"] = "miss") -> Any:
-    return colour.voice(Cache(backend, settings=CacheSettings(on_error=on_error), context=context))
+    settings = CacheSettings(on_error=on_error, breaker_pause=0)
+    return colour.voice(Cache(backend, settings=settings, context=context))
 
 
 def fives(keys: list[str]) -> dict[str, int]:

@@ -87,7 +87,7 @@ def test_a_cache_is_written_already(cli: Cli, elsewhere: Path) -> None:
     """It works; the other modules' verbs say that they are to be written."""
     cli("new-provider", "cache", "mine")
     cache = generated(elsewhere / "pilotis-cache-mine", "pilotis_cache_mine").MineCache
-    assert cache.capabilities == CacheCapability.MATCHING | CacheCapability.BOUNDED
+    assert cache.capabilities == CacheCapability.MATCHING | CacheCapability.MATCH_COUNT | CacheCapability.BOUNDED
     cli("new-provider", "locking", "mine")
     text = (elsewhere / "pilotis-locking-mine" / "src" / "pilotis_locking_mine" / "provider.py").read_text()
     assert text.count("raise NotImplementedError") == 3

@@ -24,7 +24,7 @@ class DictCache(CacheProvider):
     """Keeps entries until they expire, or until there are too many."""
 
     Options = DictCacheOptions
-    capabilities = CacheCapability.MATCHING
+    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT
 
     def __init__(self, options: DictCacheOptions | None = None) -> None:
         super().__init__(options)

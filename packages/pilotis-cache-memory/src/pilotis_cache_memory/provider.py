@@ -32,7 +32,7 @@ class MemoryCache(CacheProvider):
     """A cache for the threads and tasks of one process. After a fork, parent and child go on with a copy each."""
 
     Options = MemoryCacheOptions
-    capabilities = CacheCapability.MATCHING | CacheCapability.BOUNDED
+    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT | CacheCapability.BOUNDED
 
     def __init__(self, options: MemoryCacheOptions | None = None, **clients: Any) -> None:
         super().__init__(options, **clients)

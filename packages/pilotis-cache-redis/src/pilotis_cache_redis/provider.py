@@ -28,7 +28,7 @@ class RedisCache(RedisBacked, CacheProvider):
     """A cache for all processes that reach one Redis, or one cluster of them."""
 
     Options = RedisCacheOptions
-    capabilities = CacheCapability.MATCHING
+    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT
     eviction = Eviction.WELCOME
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -161,6 +161,8 @@ class Pilotis:
 
         portable = build_module(self._configured(module, name), self.settings, self.context)
         portable.owner = self
+        if module == "cache":
+            cast("Cache", portable).bus = lambda: self.event
         if (module, name) == ("event", "default"):
             for handlers in self._declared:
                 cast("EventBus", portable).include(handlers)

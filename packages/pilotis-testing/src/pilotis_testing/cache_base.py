@@ -58,6 +58,11 @@ def lacks(provider: CacheProvider, capability: CacheCapability) -> bool:
     return capability not in provider.capabilities
 
 
+def told(provider: CacheProvider, count: int) -> int | None:
+    """Return what removing by pattern answers where it removed so many."""
+    return None if lacks(provider, CacheCapability.MATCH_COUNT) else count
+
+
 async def written(provider: CacheProvider, ttl: float | None = None, **values: bytes) -> None:
     """Have the provider keep values by their keys."""
     await provider.write([Entry(key, value, ttl) for key, value in values.items()])

@@ -8,7 +8,7 @@ import pytest
 from pilotis.errors import InvalidInputError
 from pilotis.providers import CacheCapability, CacheProvider, Context, Entry
 
-from pilotis_testing.cache_base import TTL, CacheTests, lacks, value_of, written
+from pilotis_testing.cache_base import TTL, CacheTests, lacks, told, value_of, written
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import together
 
@@ -147,20 +147,42 @@ class EntryTests(CacheTests):
         """A pattern is anchored at both ends, and `*` stands for any run of characters, also for none."""
         if lacks(entries, MATCHING):
             return
-        await entries.write([Entry(key, b"1", None) for key in ("ps:1", "ps:", "xps:1", "ps", "ps:1:eur", "ps:2:usd")])
-        assert await entries.remove_matching("ps:*:eur") == 1
-        assert await entries.remove_matching("ps:*") == 3
-        assert [None, b"1", b"1"] == await entries.read(["ps:", "xps:1", "ps"])
-        assert await entries.remove_matching("nothing*") == 0
+        keys = ["a:n:ps:1", "a:n:ps:", "xa:n:ps:1", "a:n:ps", "a:n:ps:1:eur", "a:n:ps:2:usd"]
+        await entries.write([Entry(key, b"1", None) for key in keys])
+        assert await entries.remove_matching("a:n:ps:*:eur") == told(entries, 1)
+        assert [b"1", b"1", b"1", b"1", None, b"1"] == await entries.read(keys)
+        assert await entries.remove_matching("a:n:ps:*") == told(entries, 3)
+        assert [None, None, b"1", b"1", None, None] == await entries.read(keys)
+        assert await entries.remove_matching("a:n:nothing*") == told(entries, 0)
+
+    async def test_what_is_written_after_a_removal_stays(self, entries: CacheProvider) -> None:
+        """A pattern is about what was there; what is older stays removed, whatever is done to it."""
+        if lacks(entries, MATCHING):
+            return
+        keys = ["a:n:1", "a:n:2", "a:n:3", "a:n:4"]
+        for _ in range(3):
+            await entries.write([Entry(key, b"1", None) for key in keys])
+            await entries.expire(keys[0], TTL)
+            await entries.count(keys[1], 1, None)
+            await entries.remove_matching("a:n:*")
+            assert [None] * 4 == await entries.read(keys)
+            assert await entries.expire(keys[0], None) is False
+            assert await entries.count(keys[1], 1, None) == 1
+            assert await entries.write([Entry(keys[2], b"2", None)], only_absent=True) == [True]
+            assert [None, b"1", b"2", None] == await entries.read(keys)
+            assert await entries.remove(keys) == 2
 
     async def test_remove_matching_takes_all_else_literally(self, entries: CacheProvider) -> None:
         """No other character is special."""
         if lacks(entries, MATCHING):
             return
-        await entries.write([Entry(key, b"1", None) for key in [*ODD_KEYS, "a", "b", "abc", "axb"]])
-        for key in ODD_KEYS:
-            assert await entries.remove_matching(f"{key}*") == 1, key
-        assert [b"1"] * 4 == await entries.read(["a", "b", "abc", "axb"])
+        odd = [f"app:space:{key}" for key in ODD_KEYS]
+        plain = ["app:space:a", "app:space:b", "app:space:abc", "app:space:axb"]
+        await entries.write([Entry(key, b"1", None) for key in [*odd, *plain]])
+        for key in odd:
+            assert await entries.remove_matching(f"{key}*") == told(entries, 1), key
+            assert await value_of(entries, key) is None
+        assert [b"1"] * 4 == await entries.read(plain)
 
     async def test_a_bounded_cache_evicts_the_least_recently_used(
         self, provider: CacheProvider, clock: ManualClock

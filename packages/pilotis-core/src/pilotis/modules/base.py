@@ -196,6 +196,10 @@ class Portable(Generic[ProviderT]):
         """Return the context in which a provider's verb is called: native errors become ours in it."""
         return self._guards[operation]
 
+    def guard(self, operation: str) -> Guard:
+        """Return a new such context: for modules that do more in it."""
+        return Guard(self, operation)
+
     def explain(self, error: Exception, operation: str) -> OperationError:
         """Make our error of a native one."""
         kind = self._own.classify(error) or OperationError
@@ -242,7 +246,7 @@ class _Guards(dict[str, Guard]):
         self._portable = portable
 
     def __missing__(self, operation: str) -> Guard:
-        guard = self[operation] = Guard(self._portable, operation)
+        guard = self[operation] = self._portable.guard(operation)
         return guard
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta, field
 
 from pilotis.backoff import Backoff
 from pilotis.durations import LONGEST
-from pilotis.settings.secrets import Masked
+from pilotis.settings.secrets import Masked, Secret
 
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 Count = Annotated[int, Meta(ge=1)]
@@ -41,6 +41,22 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """Values that are longer when encoded are refused."""
     lease: Seconds = 30
     """How long a factory that died may keep others waiting."""
+    ttl_jitter: Annotated[float, Meta(ge=0, le=1)] = 0
+    """0.1 shortens the ttl of each value that is set or computed by up to 10%, so that they do not all end at once."""
+    serializer: Literal["messagepack", "pickle"] = "messagepack"
+    """Pickle keeps any object, and whoever can write it can run code here: it needs a `secret`."""
+    secret: Secret | None = None
+    """Values are signed with it, and those without a good signature are misses. At least 16 characters."""
+    compress_above: Count | None = None
+    """Values that are longer when encoded, in bytes, are compressed where that makes them shorter."""
+    breaker_failures: Count = 3
+    """After so many lost connections in a row, or one time-out, the backend is not asked for a while."""
+    breaker_pause: Seconds = 1
+    """For how long. Then one call tries whether it is back. 0 asks it always."""
+
+    def __post_init__(self) -> None:
+        if self.secret is not None:
+            msgspec.structs.force_setattr(self, "secret", Secret(self.secret))  # shows in no repr
 
 
 class EventSettings(PortableSettings, kw_only=True, frozen=True):

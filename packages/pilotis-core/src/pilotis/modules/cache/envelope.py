@@ -3,7 +3,12 @@
     12345                       a whole number, as decimal text: providers can count with it
     01 <MessagePack>            any other value
     02 <length, 4 bytes> <head> <one of the above>
-    03 ... 1f                   newer versions of Pilotis: a miss, and left alone
+    04 <flags> <body>           packed: compressed by zlib, or a pickle, or both
+    05 <signature, 32 bytes> <one of the above>
+    03, 06 ... 1e               other versions of Pilotis: a miss, and left alone
+    1f <mark>                   a claim: the value is being computed. A miss, and left alone
+
+Signatures are taken off before anything else; without a secret a signed entry is a miss, and left alone.
 
 Everything else is not ours, or corrupted.
 """
@@ -11,7 +16,8 @@ Everything else is not ours, or corrupted.
 from __future__ import annotations
 
 import re
-from typing import Any
+import zlib
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -20,12 +26,21 @@ from pilotis.errors import TypeMismatchError
 
 PLAIN = 1
 HEADED = 2
+PACKED = 4
+SIGNED = 5
+CLAIMED = b"\x1f"
+COMPRESSED, PICKLED = 1, 2
+"""The flags of what is packed."""
 
-_NEWER = range(3, 0x20)
+_FOREIGN = frozenset(range(3, 0x20)) - {PACKED}
 _COUNTABLE = range(-(2**63), 2**63)
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 _FIRST_OF_NUMBER = frozenset(b"-0123456789")
 _LENGTH = 4
+
+
+class ForeignFormError(TypeMismatchError):
+    """A form that is not for this reader: another version, or other settings, may well read it."""
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -46,9 +61,40 @@ NO_HEAD = Head()
 
 def seal(value: object, at: str = "value") -> bytes:
     """Return the stored form of a value. Raises `InvalidInputError` for what cannot be encoded."""
-    if type(value) is int and value in _COUNTABLE:
+    if is_countable(value):
         return b"%d" % value
     return b"\x01" + MESSAGEPACK.encode(value, at)
+
+
+def is_countable(value: object) -> TypeGuard[int]:
+    """Tell whether a value is stored as a number."""
+    return type(value) is int and value in _COUNTABLE
+
+
+def is_number(data: bytes) -> bool:
+    """Tell whether a stored form is a number."""
+    return _NUMBER.fullmatch(data) is not None
+
+
+def compressed(sealed: bytes) -> bytes:
+    """Return a stored form without a head in less room, if that is possible."""
+    flags, body = unpacked(sealed) if sealed[0] == PACKED else (0, sealed)
+    smaller = bytes([PACKED, flags | COMPRESSED]) + zlib.compress(body)
+    return smaller if len(smaller) < len(sealed) else sealed
+
+
+def unpacked(sealed: bytes, at: str = "value") -> tuple[int, bytes]:
+    """Return the flags and the body of a packed form, which is compressed no more.
+
+    Raises `TypeMismatchError` for a corrupted one.
+    """
+    flags, body = (sealed[1], sealed[2:]) if len(sealed) > 1 else (0, b"")
+    if flags & ~(COMPRESSED | PICKLED):
+        raise ForeignFormError(f"{at}: packed by a newer version")
+    try:
+        return flags, zlib.decompress(body) if flags & COMPRESSED else body
+    except zlib.error as error:
+        raise TypeMismatchError(f"{at}: corrupted data: {error}") from error
 
 
 def with_head(head: Head, sealed: bytes) -> bytes:
@@ -81,15 +127,28 @@ def unseal(sealed: bytes, type: Any, at: str = "value") -> Any:
         return MESSAGEPACK.decode(sealed[1:], type, at)
     if first in _FIRST_OF_NUMBER and _NUMBER.fullmatch(sealed):
         return MESSAGEPACK.convert(int(sealed), type, at)
+    if first == PACKED:
+        return _unseal_packed(sealed, type, at)
+    if first in _FOREIGN:
+        raise ForeignFormError(f"{at}: written by another version of Pilotis, or signed")
     raise TypeMismatchError(f"{at}: corrupted data, or written by something else")
+
+
+def _unseal_packed(sealed: bytes, type: Any, at: str) -> Any:
+    flags, body = unpacked(sealed, at)
+    if flags & PICKLED:
+        raise ForeignFormError(f'{at}: a pickle, which is read with serializer = "pickle" only')
+    if body[:1] == sealed[:1]:
+        raise TypeMismatchError(f"{at}: corrupted data: packed twice")
+    return unseal(body, type, at)
 
 
 def is_broken(data: bytes) -> bool:
     """Tell whether nobody can read `data`, whatever type they ask for."""
-    if data and data[0] in _NEWER:
-        return False
     try:
         unseal(split(data)[1], Any)
+    except ForeignFormError:
+        return False
     except TypeMismatchError:
         return True
     return False

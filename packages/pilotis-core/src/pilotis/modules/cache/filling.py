@@ -16,7 +16,7 @@ import msgspec
 from pilotis.bridge import Flights, Latch, detached_context, on_loop, reset_after_fork, running_loop
 from pilotis.context import Context
 from pilotis.errors import ClosedError, InvalidInputError, OperationTimeoutError
-from pilotis.modules.cache.envelope import Head, unseal, with_head
+from pilotis.modules.cache.envelope import Head, with_head
 from pilotis.modules.cache.provider import Entry
 from pilotis.modules.cache.removals import Removals
 from pilotis.modules.cache.store import Found, Sight, Store
@@ -97,7 +97,7 @@ class Filler:
             self._serve(ticket, fill, found, now)
             return found.value
         self._tally.misses += 1
-        return unseal(await self._awaited(ticket, fill, now), fill.type)
+        return self._store.unseal(await self._awaited(ticket, fill, now), fill.type)
 
     async def _tickets(self, keys: Sequence[str], fill: Fill, sight: Sight) -> list[Ticket]:
         epochs = await self._store.epochs(fill.tags, sight.epochs)
@@ -167,7 +167,7 @@ class Filler:
         compute = functools.partial(self._compute_many, fill)
         for ticket, sealed in (await self._flights.run_many(tickets, compute, lease=self._lease)).items():
             if sealed is not None:
-                values[ticket.key] = unseal(sealed, fill.type)
+                values[ticket.key] = self._store.unseal(sealed, fill.type)
         return {key: values[key] for key in keys if key in values}
 
     async def _compute_many(self, fill: Fill, tickets: list[Ticket]) -> dict[Ticket, bytes | None]:
@@ -215,7 +215,7 @@ class Filler:
     def _checked(self, value: object, fill: Fill, at: str) -> bytes:
         """Return the stored form, or raise as the next reader would: nothing is kept that does not fit its type."""
         sealed = self._store.sealed(value, at)
-        unseal(sealed, fill.type, at)
+        self._store.unseal(sealed, fill.type, at)
         return sealed
 
     def _entries(
@@ -225,7 +225,7 @@ class Filler:
         now = self._clock.time()
         entries: list[Entry] = []
         for key, (value, sealed) in made.items():
-            ttl = fill.terms.ttl_of(value)
+            ttl = self._store.spread(fill.terms.ttl_of(value))
             head = Head(fill.terms.expiry(ttl, now), cost if fill.terms.eagerness else 0.0, dict(epochs))
             if ttl != 0:
                 entries.append(Entry(key, with_head(head, sealed), fill.terms.lifetime(ttl)))

@@ -189,8 +189,10 @@ class Cache(Space):
     delete = blocking(adelete)
 
     @operation
-    async def ainvalidate(self, pattern: str) -> int:
+    async def ainvalidate(self, pattern: str) -> int | None:
         """Remove the value of a key, or of all keys that match, and return how many there were.
+
+        For a pattern that is None where the provider cannot tell, as it lacks CacheCapability.MATCH_COUNT.
 
         In a pattern `*` stands for any run of characters, and all else for itself: "price:*:eur". It is the whole key
         that matches. Only this namespace is touched. Raises while the backend is down, and
@@ -204,7 +206,7 @@ class Cache(Space):
         self._filler.removals.note_matching(glob(mapped))
         with self.calling("invalidate"):
             removed = await provider.remove_matching(mapped)
-        self._tally.deletes += removed
+        self._tally.deletes += removed or 0
         return removed
 
     invalidate = blocking(ainvalidate)

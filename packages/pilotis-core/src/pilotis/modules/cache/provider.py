@@ -18,6 +18,8 @@ class CacheCapability(Flag):
 
     MATCHING = auto()
     """Entries can be removed by a pattern: `remove_matching`. The portable class needs it for `clear` and globs."""
+    MATCH_COUNT = auto()
+    """`remove_matching` tells how many entries it removed, and removes no other ones."""
     BOUNDED = auto()
     """It never holds more entries than its option `max_entries`, and evicts what was used least recently."""
 
@@ -82,11 +84,13 @@ class CacheProvider(Provider):
         Its value stays. For an absent one nothing is created.
         """
 
-    async def remove_matching(self, pattern: str) -> int:
+    async def remove_matching(self, pattern: str) -> int | None:
         """Remove the entries whose whole key fits the pattern, and return how many that were.
 
-        `*` stands for any run of characters, also for none; every other character stands for itself. It may take as
+        `*` stands for any run of characters, also for none; every other character stands for itself. The first star
+        comes after the second colon: a pattern is about one namespace of one app. It may take as
         long as it needs, but holds up other callers for milliseconds only. Entries that are written meanwhile may stay.
+        Without CacheCapability.MATCH_COUNT it returns None, and may remove more of the same namespace.
         Optional: CacheCapability.MATCHING.
         """
         raise UnsupportedError("MATCHING", self.name or type(self).__name__)

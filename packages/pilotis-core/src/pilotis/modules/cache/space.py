@@ -5,22 +5,26 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-from collections.abc import Iterable
-from typing import ClassVar, Self, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from pilotis.bridge import blocking, reset_after_fork
 from pilotis.context import Context
 from pilotis.durations import optional_seconds
 from pilotis.keys import check_text
-from pilotis.modules.base import Portable
+from pilotis.modules.base import Guard, Portable
+from pilotis.modules.cache.breaker import Breaker, Gate, Watch
 from pilotis.modules.cache.filling import Filler
 from pilotis.modules.cache.names import Names
 from pilotis.modules.cache.provider import CacheProvider
-from pilotis.modules.cache.stats import CacheStats
+from pilotis.modules.cache.stats import CacheStats, Tally
 from pilotis.modules.cache.store import Store
 from pilotis.modules.cache.terms import checked_keys
 from pilotis.settings.model import CacheSettings
+
+if TYPE_CHECKING:
+    from pilotis.modules.event.declaring import Declarations
 
 SpaceT = TypeVar("SpaceT", bound="Space")
 
@@ -37,13 +41,16 @@ class Space(Portable[CacheProvider]):
         self.settings = settings or CacheSettings()
         self._default_ttl = optional_seconds(self.settings.default_ttl, "cache.default_ttl")
         self._root: Self = self
+        self.bus: Callable[[], Declarations] | None = None
+        """Where events come from: set by an app, whose own bus it is."""
         self.after_fork()
         reset_after_fork(self)
         self._nested: WeakValueDictionary[tuple[str, ...], Self] = WeakValueDictionary()
         space = self.settings.namespace
         self._names = Names(self.context.name, () if space is None else (check_text(space, "cache.namespace"),))
-        self._store = Store(self, self._provider, self.settings, self.context.clock)
-        self._tally = self._store.tally
+        self._tally = Tally()
+        self.breaker = Breaker(self.settings, self.context.clock, self._tally)
+        self._store = Store(self, self._provider, self.settings, self.context.clock, self._tally)
         self._filler = Filler(self._store, self.context, self.settings.lease)
 
     def after_fork(self) -> None:
@@ -103,6 +110,13 @@ class Space(Portable[CacheProvider]):
     def is_open(self) -> bool:
         """Whether the provider was opened and not closed yet."""
         return super().is_open if self._root is self else self._root.is_open
+
+    def guard(self, operation: str) -> Guard:
+        if operation == "close":
+            return super().guard(operation)
+        # Whoever opens or pings wants to know, and it is how an outage is found to be over.
+        watches: type[Watch] = Watch if operation in ("open", "ping") else Gate
+        return watches(self, operation, self.breaker)
 
     async def ready(self) -> None:
         """Leave the opening to the first call of the provider: a backend that is down may be a miss."""

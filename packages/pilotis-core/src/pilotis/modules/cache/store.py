@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ import msgspec
 from pilotis.clock import Clock
 from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
 from pilotis.modules.base import Guard
-from pilotis.modules.cache.envelope import HEADED, Head, is_broken, seal, split, unseal, with_head
+from pilotis.modules.cache.breaker import OUTAGE, Breaker
+from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, split, with_head
+from pilotis.modules.cache.forms import serializer_of, signer_of
 from pilotis.modules.cache.provider import CacheProvider, Entry
 from pilotis.modules.cache.stats import Tally
 from pilotis.settings.model import CacheSettings
@@ -21,6 +24,8 @@ from pilotis.settings.model import CacheSettings
 Epochs = Mapping[str, int | None]
 
 _LONGEST_EPOCH = 19
+_ABSENCE = "absence"
+
 NEVER = 0
 """The epoch of a tag while the backend keeps none: a value that has it is a miss."""
 
@@ -29,7 +34,10 @@ class Host(Protocol):
     """The portable class, as the store sees it."""
 
     hot: bool
+    breaker: Breaker
 
+    @property
+    def is_open(self) -> bool: ...
     @property
     def provider_name(self) -> str: ...
     def calling(self, operation: str) -> Guard: ...
@@ -56,16 +64,22 @@ class Sight(msgspec.Struct, frozen=True):
 class Store:
     """The provider, with the manners of a cache. Shared by all namespaces of a portable class."""
 
-    def __init__(self, host: Host, provider: CacheProvider, settings: CacheSettings, clock: Clock) -> None:
-        self.tally = Tally()
+    def __init__(
+        self, host: Host, provider: CacheProvider, settings: CacheSettings, clock: Clock, tally: Tally
+    ) -> None:
+        self.tally = tally
         self._provider = provider
         self._host = host
         self._clock = clock
         self._forgives = settings.on_error == "miss"
         self._longest = settings.max_value_bytes or math.inf
+        self._compress_above = settings.compress_above or math.inf
+        self._jitter = settings.ttl_jitter
+        self._signer = signer_of(settings.secret)
+        self._seal, self.unseal = serializer_of(settings)
         self._reading = host.calling("read")
         self._writing = host.calling("write")
-        self._down = False
+        self._ailing: set[str] = set()
 
     # Calls of the provider
 
@@ -73,31 +87,33 @@ class Store:
         """Return what the provider has; while it is down, nothing."""
         try:
             if not self._host.hot:
-                await self._host.aopen()
+                await self.opened()
             with self._reading:
                 data = await self._provider.read(keys)
         except OperationError as error:
-            self._forgive(error)
+            self._forgive(error, "read")
             return [None] * len(keys)
-        if self._down:
-            self._recover()
-        return data
+        if self._ailing:
+            self._recover("read")
+        return data if self._signer is None else list(map(self.authentic, keys, data))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         """Have the provider keep entries; while it is down, none of them."""
         try:
             provider = await self.opened()
             with self._writing:
-                stored = await provider.write(entries, only_absent=only_absent)
+                stored = await provider.write(self._signed(entries), only_absent=only_absent)
         except OperationError as error:
-            self._forgive(error)
+            self._forgive(error, "write")
             return [False] * len(entries)
-        if self._down:
-            self._recover()
+        if self._ailing:
+            self._recover("write")
         return stored
 
     async def opened(self) -> CacheProvider:
         """Return the provider, ready for use: for verbs that raise where it cannot."""
+        if not self._host.is_open and self._host.breaker.is_open:
+            self._host.breaker.admit()
         await self._host.aopen()
         return self._provider
 
@@ -105,19 +121,35 @@ class Store:
         """Have the provider keep entries, and raise where it cannot."""
         provider = await self.opened()
         with self._writing:
-            return await provider.write(entries, only_absent=only_absent)
+            return await provider.write(self._signed(entries), only_absent=only_absent)
 
-    def _forgive(self, error: OperationError) -> None:
+    def signed(self, key: str, data: bytes) -> bytes:
+        """Return what is to be stored under a key: for whoever writes past this store."""
+        return data if self._signer is None else self._signer.signed(key, data)
+
+    def authentic(self, key: str, data: bytes | None) -> bytes | None:
+        """Return what was stored under a key, None unless its signature is good: for whoever reads past this store."""
+        return data if self._signer is None or data is None else self._signer.opened(key, data)
+
+    def _signed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        if self._signer is None:
+            return entries
+        return [Entry(entry.key, self.signed(entry.key, entry.value), entry.ttl) for entry in entries]
+
+    def _forgive(self, error: OperationError, operation: str) -> None:
         if isinstance(error, InvalidInputError) or not self._forgives:
             raise error
         self.tally.errors += 1
-        if not self._down:
-            self._down = True
+        ailment = _ABSENCE if isinstance(error, OUTAGE) else operation
+        if ailment not in self._ailing:
+            self._ailing.add(ailment)
             self._logger.warning("the cache does without its backend until that is back: %s", error)
 
-    def _recover(self) -> None:
-        self._down = False
-        self._logger.info("the backend of the cache is back")
+    def _recover(self, operation: str) -> None:
+        """Note a success. A backend that is full answers who reads, and is not back for who writes."""
+        self._ailing.difference_update((_ABSENCE, operation))
+        if not self._ailing:
+            self._logger.info("the backend of the cache is back")
 
     @property
     def _logger(self) -> logging.Logger:
@@ -171,7 +203,7 @@ class Store:
 
     async def _found(self, key: str, head: Head, sealed: bytes, type: Any) -> Found | None:
         try:
-            value = unseal(sealed, type)
+            value = self.unseal(sealed, type)
         except TypeMismatchError:
             await self.reject(key, sealed)
             return None
@@ -191,7 +223,7 @@ class Store:
             with self._writing:
                 await self._provider.remove(keys)
         except OperationError as error:
-            self._forgive(error)
+            self._forgive(error, "write")
 
     # Tags
 
@@ -220,12 +252,16 @@ class Store:
 
     def sealed(self, value: object, at: str = "value") -> bytes:
         """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long."""
-        data = seal(value, at)
+        data = self._seal(value, at)
         if len(data) > self._longest:
             raise InvalidInputError(
                 f"{at}: expected at most {self._longest} bytes when encoded (cache.max_value_bytes), got {len(data)}"
             )
-        return data
+        return compressed(data) if len(data) > self._compress_above else data
+
+    def spread(self, ttl: float | None) -> float | None:
+        """Return a ttl that ends a little sooner, by chance, where the settings say so."""
+        return ttl * (1 - self._jitter * random.random()) if ttl and self._jitter else ttl
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Write entries and count them."""

@@ -1,0 +1,115 @@
+"""Entries in Memcached: on one server, or spread over several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pilotis.bridge import gather
+from pilotis.errors import ConfigurationError, OperationError
+from pilotis.providers import CacheCapability, CacheProvider, Entry, run_blocking
+from pymemcache.client.rendezvous import RendezvousHash  # pyright: ignore[reportMissingTypeStubs]
+
+from pilotis_cache_memcached.faults import classify
+from pilotis_cache_memcached.node import Node
+from pilotis_cache_memcached.options import MemcachedCacheOptions, Place, name_of, read_url, shown
+from pilotis_cache_memcached.patterns import Log
+from pilotis_cache_memcached.records import item_name
+from pilotis_cache_memcached.shelf import Shelf
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class MemcachedCache(CacheProvider):
+    """A cache for all processes that reach the same servers of Memcached.
+
+    A key is on the server that rendezvous hashing says, as in pymemcache's `HashClient`. But where that takes the keys
+    of a server that fails to another one, and then finds what is out of date when it is back, here they are absent.
+    """
+
+    Options = MemcachedCacheOptions
+    capabilities = CacheCapability.MATCHING
+    shared = True
+
+    def __init__(self, options: MemcachedCacheOptions | None = None, **clients: Any) -> None:
+        super().__init__(options, **clients)
+        if self.client is not None or self.async_client is not None:
+            raise ConfigurationError("expected no client: the memcached cache makes its own, from its url")
+        self._places = read_url(self.options.url)
+        self._shelves = {name_of(place): self._shelf(place) for place in self._places}
+        self._only = next(iter(self._shelves.values())) if len(self._places) == 1 else None
+        self._order: Any = RendezvousHash([*self._shelves])
+
+    @property
+    def address(self) -> str:
+        return shown(self._places)
+
+    async def ping(self) -> None:
+        await self._each(lambda shelf: shelf.node.call(lambda client: client.version()))
+
+    async def close(self) -> None:
+        for shelf in self._shelves.values():
+            shelf.node.close()
+
+    def classify(self, error: Exception) -> type[OperationError] | None:
+        return classify(error) or super().classify(error)
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return await self._spread(keys, keys, Shelf.read)
+
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        return await self._spread([entry.key for entry in entries], entries, _add if only_absent else Shelf.write)
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        names = list(dict.fromkeys(keys))
+        return sum(await gather(*(run_blocking(shelf.remove, part) for shelf, part in self._parts(names).items())))
+
+    async def count(self, key: str, by: int, ttl: float | None) -> int:
+        return await run_blocking(self._shelf_of(key).count, key, by, ttl)
+
+    async def expire(self, key: str, ttl: float | None) -> bool:
+        return await run_blocking(self._shelf_of(key).expire, key, ttl)
+
+    async def remove_matching(self, pattern: str) -> None:
+        await self._each(lambda shelf: shelf.remove_matching(pattern))
+
+    # Servers
+
+    def _now(self) -> float:
+        return self.context.clock.time()
+
+    def _shelf(self, place: Place) -> Shelf:
+        logs: dict[str, Log | None] = {}
+        return Shelf(Node(place, self.options, logs.clear), logs, self._now)
+
+    def _shelf_of(self, key: str) -> Shelf:
+        return self._only or self._shelves[self._order.get_node(item_name(key))]
+
+    def _parts(self, keys: Sequence[str]) -> dict[Shelf, list[str]]:
+        parts: dict[Shelf, list[str]] = {}
+        for key in keys:
+            parts.setdefault(self._shelf_of(key), []).append(key)
+        return parts
+
+    async def _spread(
+        self, keys: Sequence[str], things: Sequence[T], verb: Callable[[Shelf, Sequence[T]], list[R]]
+    ) -> list[R]:
+        """Have each server do its part, side by side under a loop, and return the answers in order."""
+        if self._only is not None:
+            return await run_blocking(verb, self._only, things)
+        parts: dict[Shelf, list[int]] = {}
+        for index, key in enumerate(keys):
+            parts.setdefault(self._shelf_of(key), []).append(index)
+        calls = [run_blocking(verb, shelf, [things[index] for index in part]) for shelf, part in parts.items()]
+        answers: dict[int, R] = {}
+        for part, found in zip(parts.values(), await gather(*calls), strict=True):
+            answers.update(zip(part, found, strict=True))
+        return [answers[index] for index in range(len(keys))]
+
+    async def _each(self, verb: Callable[[Shelf], object]) -> None:
+        await gather(*(run_blocking(verb, shelf) for shelf in self._shelves.values()))
+
+
+def _add(shelf: Shelf, entries: Sequence[Entry]) -> list[bool]:
+    return [shelf.add(entry) for entry in entries]

@@ -1,0 +1,77 @@
+"""What is kept under which key: a short head, then the value.
+
+    version     1 byte
+    deadline    8 bytes, seconds since 1970; infinite for good. Memcached itself knows whole seconds only
+    born        8 bytes, the number of the store that the value comes from; 0 for the item's own
+
+Memcached ends items too, a second or two after the deadline: that is how it comes by its memory again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from hashlib import blake2b
+from typing import NamedTuple
+
+MONTH = 30 * 86_400
+"""Seconds: what is longer counts as seconds since 1970 in Memcached."""
+LAST = 2**31 - 1
+"""The last time that Memcached can be told."""
+
+_HEAD = struct.Struct(">Bdq")
+_VERSION = 1
+_FIT = re.compile(r"[!-}][!-~]{0,249}")
+
+
+class Record(NamedTuple):
+    """A value with its head."""
+
+    value: bytes
+    deadline: float
+    born: int = 0
+
+
+def pack(record: Record) -> bytes:
+    return _HEAD.pack(_VERSION, record.deadline, record.born) + record.value
+
+
+def unpack(data: bytes) -> Record | None:
+    """Return the record, or None for what is none, or one of a later version."""
+    if len(data) < _HEAD.size or data[0] != _VERSION:
+        return None
+    _, deadline, born = _HEAD.unpack_from(data)
+    return Record(data[_HEAD.size :], deadline, born)
+
+
+def deadline_after(ttl: float | None, now: float) -> float:
+    return math.inf if ttl is None else now + ttl
+
+
+def expiry(deadline: float, now: float) -> int:
+    """Return when Memcached should end an item, in its own terms: never before the deadline.
+
+    Its clock ticks once a second, so that it takes up to one off what it is told.
+    """
+    if math.isinf(deadline):
+        return 0
+    left = max(0, math.ceil(deadline - now)) + 1
+    if left <= MONTH:
+        return left
+    moment = math.ceil(deadline) + 1
+    return moment if moment <= LAST else 0
+
+
+def item_name(key: str) -> str:
+    """Return the key as Memcached can have it: itself, or a digest that no other key has, if it is long or unfit."""
+    return key if _FIT.fullmatch(key) else f"~{_digest(key)}"
+
+
+def log_name(space: str) -> str:
+    """Return where the log of a namespace is. No key is mapped to it."""
+    return f"~log:{_digest(space)}"
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
