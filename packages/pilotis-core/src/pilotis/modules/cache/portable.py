@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final, overload
 
 from pilotis.bridge import blocking, running_loop
 from pilotis.codec import return_type
-from pilotis.errors import TypeMismatchError
+from pilotis.errors import TypeMismatchError, UsageError
 from pilotis.keys import check_text, glob
 from pilotis.modules.base import operation
 from pilotis.modules.cache.decorator import CachedFunction, Recipe, decorated
-from pilotis.modules.cache.envelope import unseal
 from pilotis.modules.cache.filling import Fill
 from pilotis.modules.cache.provider import CacheCapability, Entry
 from pilotis.modules.cache.space import Space
@@ -30,6 +29,11 @@ from pilotis.modules.cache.terms import (
     checked_ttl,
 )
 from pilotis.runtime import check_function
+
+if TYPE_CHECKING:
+    from pilotis.modules.event.model import Event
+
+INVALIDATION_ATTEMPTS = 10
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +76,7 @@ class Cache(Space):
             self._tally.misses += 1
             return default
         try:
-            value = unseal(data, type)
+            value = self._store.unseal(data, type)
         except TypeMismatchError:
             self._tally.misses += 1
             await self._store.reject(mapped, data)
@@ -150,7 +154,7 @@ class Cache(Space):
         if seconds == 0:
             with self.calling("increment"):
                 (data,) = await provider.read((mapped,))
-            return by + (0 if data is None else unseal(data, int, key))
+            return by + (0 if data is None else self._store.unseal(data, int, key))
         with self.calling("increment"):
             return await provider.count(mapped, by, seconds)
 
@@ -237,6 +241,27 @@ class Cache(Space):
                 await provider.remove_matching(pattern)
 
     clear = blocking(aclear)
+
+    def invalidate_on(self, event: str, *, tags: Callable[[Event[Any]], Iterable[str]], id: str | None = None) -> None:
+        """Invalidate tags of this namespace whenever an event of a name or pattern ("product.*") is emitted.
+
+        `tags(event)`, plain or async, returns which, and runs where handlers do, once for all processes of the service.
+        While the backend is down it is tried again, ten times in all, with the pauses of the event settings. A further
+        rule for the same event in the same namespace needs an `id` of its own, or raises `ConfigurationError`. Raises
+        `UsageError` for a cache that belongs to no app, which has no events.
+        """
+        if self.bus is None:
+            raise UsageError(
+                "invalidate_on needs the events of an app, and the cache stands alone; use that of a Pilotis app, "
+                "or call invalidate_tags in a handler"
+            )
+
+        async def invalidate(event: Event[Any]) -> None:
+            found = await self.context.runtime.call(tags, event)
+            await self.ainvalidate_tags(*checked_keys(found, "tags"))
+
+        name = "/".join(("invalidate", *self._names.path)) if id is None else id
+        self.bus().on(event, id=name, attempts=INVALIDATION_ATTEMPTS)(invalidate)
 
     # Computing what is missing
 
@@ -341,7 +366,9 @@ class Cache(Space):
             return
         epochs = await self._store.epochs(mapped_tags)
         self._filler.removals.note(sealed)
-        await self._store.keep([Entry(key, tagged(data, epochs), seconds) for key, data in sealed.items()])
+        await self._store.keep(
+            [Entry(key, tagged(data, epochs), self._store.spread(seconds)) for key, data in sealed.items()]
+        )
 
     async def _remove(self, mapped: Sequence[str]) -> int:
         provider = await self._store.opened()
