@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pilotis.providers import reset_after_fork
-from pymemcache import Client  # pyright: ignore[reportMissingTypeStubs]
+from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
 
 from pilotis_cache_memcached.options import MemcachedCacheOptions, Place, name_of
 
 T = TypeVar("T")
+
+_LOST = (OSError, MemcacheUnexpectedCloseError)
+"""After these the other connections are suspect as well."""
 
 
 class Node:
@@ -44,7 +47,7 @@ class Node:
                 answer = function(client)
             except BaseException as error:
                 client.close()
-                if isinstance(error, OSError):
+                if isinstance(error, _LOST):
                     self.close()
                 self._on_failure()
                 raise
