@@ -13,6 +13,7 @@ from pilotis.bridge import drive
 from pilotis.errors import ConnectionFailedError, OperationError, OperationTimeoutError
 from pilotis.modules.cache import Cache
 from pilotis.providers import Context
+from pilotis.settings.model import CacheSettings
 from pilotis_cache_redis import RedisCache, RedisCacheOptions
 from pilotis_testing import Colour
 from pilotis_testing.colours import together
@@ -22,9 +23,10 @@ from pilotis_testing.servers import RedisServer
 
 @pytest.fixture
 def cache(own_redis: RedisServer, colour: Colour) -> Iterator[Any]:
-    """A cache that is soon out of patience, speaking in the colour of the test."""
+    """A cache that is soon out of patience, and has no circuit breaker, speaking in the colour of the test."""
     context = Context(name="shop")
-    cache = Cache(RedisCache(RedisCacheOptions(url=own_redis.url, timeout=0.2, connect_timeout=0.2)), context=context)
+    provider = RedisCache(RedisCacheOptions(url=own_redis.url, timeout=0.2, connect_timeout=0.2))
+    cache = Cache(provider, settings=CacheSettings(breaker_pause=0), context=context)
     yield colour.voice(cache)
     cache.close()
     context.runtime.stop()
