@@ -16,7 +16,7 @@ from pilotis_cache_memcached import MemcachedCache, MemcachedCacheOptions
 from pilotis_testing import Colour
 from pilotis_testing.colours import together
 from pilotis_testing.servers import MemcachedServer, empty_memcached
-from pymemcache import MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
+from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
 
 
 @pytest.fixture
@@ -126,9 +126,18 @@ async def test_a_full_server_evicts_and_never_goes_back(cache: Any, own_memcache
     await cache.invalidate("old:*")
     for number in range(400):
         await cache.namespace("filler").set(f"{number}", "x" * 20_000, ttl=None)
+    assert 0 < evictions(own_memcached) < 400
     assert await cache.get_many([f"old:{number}" for number in range(200)]) == {}
     await cache.set("old:1", "new")
     assert await cache.get_many([f"old:{number}" for number in range(200)]) in ({"old:1": "new"}, {})
+
+
+def evictions(server: MemcachedServer) -> int:
+    client: Any = Client(("127.0.0.1", server.port))
+    try:
+        return client.stats()[b"evictions"]
+    finally:
+        client.close()
 
 
 async def test_a_flush_by_somebody_else_is_a_miss(cache: Any, own_memcached: MemcachedServer) -> None:

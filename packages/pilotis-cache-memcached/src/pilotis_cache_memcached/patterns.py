@@ -59,6 +59,7 @@ class Log:
     def __init__(self, data: bytes, number: int) -> None:
         """Take what was read, and the number of its item. Raises `msgspec.DecodeError` for what is no log."""
         pages = _decode(data)
+        self.data = data
         self.number = number
         self.floor = pages.floor or number
         rules = [Rule(mark or number, pattern, glob(pattern)) for mark, pattern in pages.patterns]

@@ -151,7 +151,7 @@ class Shelf:
             return None
         data, number = item
         known = self._logs.get(space)
-        if known is not None and known.number == number:
+        if known is not None and (known.number, known.data) == (number, data):  # numbers begin anew at a restart
             return known
         try:
             log = Log(data, number)
