@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from pilotis.bridge import running_loop
+from pilotis.bridge import Latch, running_loop
 from pilotis.errors import ConfigurationError
 from redis.exceptions import NoScriptError
 
 from pilotis_redis.clients import async_client, blocking_client
+from pilotis_redis.listener import Listener
 from pilotis_redis.options import RedisOptions
 from pilotis_redis.pairs import ClusterPair, LentPair, Pair
 from pilotis_redis.scripts import Script
@@ -39,6 +41,9 @@ class RedisLink:
         else:
             self._commands = _pair(options, is_waiting=False)
             self._reads = _pair(options, is_waiting=True)
+        self.can_listen = client is not None or not lent
+        """Whether there is a blocking client, which `listening` needs."""
+        self._listener = Listener(self._reads.blocking, options.timeout)
 
     async def execute(self, *command: Any) -> Any:
         """Run one command and return its reply."""
@@ -57,11 +62,7 @@ class RedisLink:
 
         All of them run, each by itself; then the first error is raised.
         """
-        replies = await self._commands.pipeline(list(commands))
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return _unfailed(await self._commands.pipeline(list(commands)))
 
     async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
         """Run a script, atomically, and return its reply. A server that does not know it yet is sent it.
@@ -72,6 +73,27 @@ class RedisLink:
             return await self.execute("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self.execute("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def script_each(self, script: Script, calls: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Run a script for each key with its arguments, in one round trip, and return the replies in order.
+
+        Each run is atomic by itself. All of them run; then the first error is raised.
+        """
+        runs = [(1, key, *arguments) for key, arguments in calls]
+        replies = await self._commands.pipeline([("EVALSHA", script.digest, *run) for run in runs])
+        unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = await self._commands.pipeline([("EVAL", script.source, *runs[index]) for index in unknown])
+            for index, reply in zip(unknown, again, strict=True):
+                replies[index] = reply
+        return _unfailed(replies)
+
+    def listening(self, channel: str) -> AbstractAsyncContextManager[Latch]:
+        """Listen to a channel: `async with` enters once the server knows, and has a latch that the next message sets.
+
+        All who listen share one connection. The latch is set, too, when that breaks: look for yourself.
+        """
+        return self._listener.listening(channel)
 
     async def scan(self, pattern: str, count: int) -> AsyncGenerator[list[bytes], None]:
         """Find keys by a pattern of Redis's own, about `count` looked at in each step; no step blocks the server.
@@ -95,6 +117,7 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close the clients, unless they were passed in. Idempotent."""
+        await self._listener.close()
         await self._commands.close()
         await self._reads.close()
 
@@ -109,6 +132,13 @@ class RedisLink:
         await self.info()  # now it knows its nodes
         client = self._commands.blocking() if running_loop() is None else self._commands.awaited()
         return [{"target_nodes": node} for node in client.get_primaries()]
+
+
+def _unfailed(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def _scanned_step(reply: Any) -> tuple[int, list[bytes]]:
