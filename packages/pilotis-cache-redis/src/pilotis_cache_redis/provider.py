@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilotis.errors import ConflictError, InvalidInputError, OperationError
@@ -13,7 +13,9 @@ from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
 SCANNED = 500
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
 
+_CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
+_SETTLE = Script.load("pilotis_cache_redis", "settle")
 _OURS = (b"string", b"none")
 _SPECIAL = re.compile(r"[?\[\]\\]")
 
@@ -28,8 +30,15 @@ class RedisCache(RedisBacked, CacheProvider):
     """A cache for all processes that reach one Redis, or one cluster of them."""
 
     Options = RedisCacheOptions
-    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT
+    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT | CacheCapability.SINGLE_FLIGHT
     eviction = Eviction.WELCOME
+
+    def __init__(
+        self, options: RedisCacheOptions | None = None, *, client: Any = None, async_client: Any = None
+    ) -> None:
+        super().__init__(options, client=client, async_client=async_client)
+        if not self.link.can_listen:
+            self.capabilities &= ~CacheCapability.SINGLE_FLIGHT  # pyright: ignore[reportAttributeAccessIssue]
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         if not self.link.is_cluster:
@@ -70,6 +79,23 @@ class RedisCache(RedisBacked, CacheProvider):
             await steps.aclose()
         return removed
 
+    async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None]:
+        lasting = _milliseconds(ttl)
+        replies = await self.link.script_each(
+            _CLAIM, [(key, (mark, lasting) if old is None else (mark, lasting, old)) for key, old in keys.items()]
+        )
+        return [None if reply is None else _standing(key, *reply) for key, reply in zip(keys, replies, strict=True)]
+
+    async def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
+        calls = [(key, (mark, _channel(key), *_kept(result))) for key, result in results.items()]
+        return [bool(reply) for reply in await self.link.script_each(_SETTLE, calls)]
+
+    async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:
+        async with self.link.listening(_channel(key)) as heard:
+            if await self.read([key]) != [mark]:
+                return True
+            return await self.context.clock.wait(heard, timeout)
+
     def classify(self, error: Exception) -> type[OperationError] | None:
         kind = super().classify(error)
         return InvalidInputError if kind is ConflictError else kind  # only counting minds what type an entry has
@@ -85,6 +111,21 @@ class RedisCache(RedisBacked, CacheProvider):
         await self.remove([entry.key for entry in foreign])
         replaced = iter(await self._add(foreign))
         return [done if kind in _OURS else next(replaced) for done, kind in zip(stored, kinds, strict=True)]
+
+
+def _channel(key: str) -> str:
+    return f"{key}?"
+
+
+def _standing(key: str, value: bytes, left: int) -> Entry:
+    return Entry(key, value, None if left < 0 else left / 1000)
+
+
+def _kept(entry: Entry | None) -> tuple[Any, ...]:
+    """Return what the script is told of a result: nothing, a value, or a value and its milliseconds."""
+    if entry is None:
+        return ()
+    return (entry.value,) if entry.ttl is None else (entry.value, _milliseconds(entry.ttl))
 
 
 def _set(entry: Entry) -> Command:

@@ -16,6 +16,7 @@ import msgspec
 from pilotis.bridge import Flights, Latch, detached_context, on_loop, reset_after_fork, running_loop
 from pilotis.context import Context
 from pilotis.errors import ClosedError, InvalidInputError, OperationTimeoutError
+from pilotis.modules.cache.claims import Claims, Quest, Turn
 from pilotis.modules.cache.envelope import Head, with_head
 from pilotis.modules.cache.provider import Entry
 from pilotis.modules.cache.removals import Removals
@@ -66,6 +67,7 @@ class Filler:
         self._tally = store.tally
         self._lease = lease
         self._flights = Flights()
+        self._claims = Claims(store, context.clock, lease, self._spawn)
         self.removals = Removals()
         self.after_fork()
         reset_after_fork(self)
@@ -97,7 +99,7 @@ class Filler:
             self._serve(ticket, fill, found, now)
             return found.value
         self._tally.misses += 1
-        return self._store.unseal(await self._awaited(ticket, fill, now), fill.type)
+        return self._store.unseal(await self._awaited(ticket, fill, now, sight.seen), fill.type)
 
     async def _tickets(self, keys: Sequence[str], fill: Fill, sight: Sight) -> list[Ticket]:
         epochs = await self._store.epochs(fill.tags, sight.epochs)
@@ -112,13 +114,13 @@ class Filler:
         if is_due_early(found, fill.terms.eagerness, now):
             self._refresh(ticket, fill, found.expires)
 
-    async def _awaited(self, ticket: Ticket, fill: Fill, now: float) -> bytes:
+    async def _awaited(self, ticket: Ticket, fill: Fill, now: float, seen: Mapping[str, bytes]) -> bytes:
         timeout = fill.terms.timeout
         if timeout is None:
-            return await self._computed(ticket, fill, now)
+            return await self._computed(ticket, fill, now, seen)
         self._flights.refuse_reentry(ticket)
         outcome: Outcome[bytes] = Outcome(fill.keys[ticket.key])
-        job = self._spawn(outcome.fill(self._computed(ticket, fill, now)), ticket.key)
+        job = self._spawn(outcome.fill(self._computed(ticket, fill, now, seen)), ticket.key)
         job.ended.on_set(outcome.known.set)  # also where it was ended before it began
         if await self._clock.wait(outcome.known, timeout):
             return outcome.result()
@@ -129,14 +131,33 @@ class Filler:
             operation="get_or_set",
         )
 
-    async def _computed(self, ticket: Ticket, fill: Fill, outdated: float) -> bytes:
-        """Return the stored form, computed by one caller at a time. What expires at `outdated` does not count."""
-        compute = functools.partial(self._compute, ticket.key, fill, outdated)
+    async def _computed(
+        self, ticket: Ticket, fill: Fill, outdated: float, seen: Mapping[str, bytes] | None = None
+    ) -> bytes:
+        """Return the stored form, computed by one caller at a time. What expires at `outdated` does not count.
+
+        Other processes wait, too, where nothing that was `seen` before will do; without it, the old value serves them.
+        """
+        compute = functools.partial(self._compute, ticket, fill, outdated, seen)
         return await self._flights.run(ticket, compute, lease=self._lease)
 
-    async def _compute(self, key: str, fill: Fill, outdated: float) -> bytes:
+    async def _compute(self, ticket: Ticket, fill: Fill, outdated: float, seen: Mapping[str, bytes] | None) -> bytes:
+        key = ticket.key
         with self.removals.watching((key,)) as before:
-            return await self._computed_alone(key, fill, outdated, before)
+            if seen is None or not self._store.has_claims:
+                return await self._computed_alone(key, fill, outdated, before)
+            quest = _quest(ticket, fill, outdated, seen)
+            return await self._computed_in_turn(await self._claims.turn(key, quest), key, fill, quest, before)
+
+    async def _computed_in_turn(
+        self, turn: Turn, key: str, fill: Fill, quest: Quest, before: Mapping[str, int]
+    ) -> bytes:
+        if key in turn.found:
+            return turn.found[key].sealed
+        async with turn:
+            sealed, entries = await self._filled(key, fill, quest.epochs)
+            await turn.keep(self._timely(entries, before))
+        return sealed
 
     async def _computed_alone(self, key: str, fill: Fill, outdated: float, before: Mapping[str, int]) -> bytes:
         sight = await self._store.look((key,), fill.tags, fill.type)  # somebody may have been first
@@ -144,12 +165,17 @@ class Filler:
         if found is not None and found.expires > outdated:
             return found.sealed
         epochs = await self._store.epochs(fill.tags, sight.epochs)
+        sealed, entries = await self._filled(key, fill, epochs)
+        await self._keep(entries, before)
+        return sealed
+
+    async def _filled(self, key: str, fill: Fill, epochs: Mapping[str, int]) -> tuple[bytes, list[Entry]]:
+        """Call the factory, and return the stored form of its value, and what to store."""
         start = self._clock.monotonic()
         value = await self._call(fill)
         cost = self._clock.monotonic() - start
         sealed = self._checked(value, fill, "value")
-        await self._keep(self._entries({key: (value, sealed)}, fill, epochs, cost=cost), before)
-        return sealed
+        return sealed, self._entries({key: (value, sealed)}, fill, epochs, cost=cost)
 
     # Several values
 
@@ -164,17 +190,43 @@ class Filler:
             return values
         self._tally.misses += len(missing)
         tickets = await self._tickets(missing, fill, sight)
-        compute = functools.partial(self._compute_many, fill)
+        compute = functools.partial(self._compute_many, fill, sight.seen)
         for ticket, sealed in (await self._flights.run_many(tickets, compute, lease=self._lease)).items():
             if sealed is not None:
                 values[ticket.key] = self._store.unseal(sealed, fill.type)
         return {key: values[key] for key in keys if key in values}
 
-    async def _compute_many(self, fill: Fill, tickets: list[Ticket]) -> dict[Ticket, bytes | None]:
+    async def _compute_many(
+        self, fill: Fill, seen: Mapping[str, bytes], tickets: list[Ticket]
+    ) -> dict[Ticket, bytes | None]:
         keys = [ticket.key for ticket in tickets]
         with self.removals.watching(keys) as before:
-            results = await self._results(fill, keys, before)
+            if self._store.has_claims:
+                quest = _quest(tickets[0], fill, self._clock.time(), seen)
+                results = await self._results_in_turn(fill, keys, quest, before)
+            else:
+                results = await self._results(fill, keys, before)
         return {ticket: results[ticket.key] for ticket in tickets}
+
+    async def _results_in_turn(
+        self, fill: Fill, keys: list[str], quest: Quest, before: Mapping[str, int]
+    ) -> dict[str, bytes | None]:
+        """Compute at once what nobody else does, and wait for the rest when that is done: nobody waits in a circle."""
+        turn = await self._claims.attempt(keys, quest)
+        results = await self._taken(turn, fill, quest, before)
+        for key, standing in turn.held.items():
+            results |= await self._taken(await self._claims.turn(key, quest, standing), fill, quest, before)
+        return results
+
+    async def _taken(self, turn: Turn, fill: Fill, quest: Quest, before: Mapping[str, int]) -> dict[str, bytes | None]:
+        results: dict[str, bytes | None] = {key: found.sealed for key, found in turn.found.items()}
+        if not turn.mine:
+            return results
+        keys = list(turn.mine)
+        async with turn:
+            made = await self._made(fill, keys)
+            await turn.keep(self._timely(self._entries(made, fill, quest.epochs), before))
+        return results | dict.fromkeys(keys) | {key: sealed for key, (_, sealed) in made.items()}
 
     async def _results(self, fill: Fill, keys: list[str], before: Mapping[str, int]) -> dict[str, bytes | None]:
         sight = await self._store.look(keys, fill.tags, fill.type)
@@ -233,11 +285,14 @@ class Filler:
 
     async def _keep(self, entries: Sequence[Entry], before: Mapping[str, int]) -> None:
         """Store what was computed, unless its key was removed or set meanwhile: that wins."""
-        entries = [entry for entry in entries if not self._is_late(entry, before)]
+        entries = self._timely(entries, before)
         await self._store.keep(entries)
         late = [entry.key for entry in entries if self._is_late(entry, before)]
         if late:  # some of it may have been stored in the very moment of the removal
             await self._store.forget(late)
+
+    def _timely(self, entries: Sequence[Entry], before: Mapping[str, int]) -> list[Entry]:
+        return [entry for entry in entries if not self._is_late(entry, before)]
 
     def _is_late(self, entry: Entry, before: Mapping[str, int]) -> bool:
         return self.removals.count(entry.key) != before[entry.key]
@@ -307,6 +362,10 @@ class Outcome(Generic[R]):
         if self._error is not None:
             raise self._error
         return self._result  # pyright: ignore[reportReturnType] - set when there is no error
+
+
+def _quest(ticket: Ticket, fill: Fill, outdated: float, seen: Mapping[str, bytes]) -> Quest:
+    return Quest(fill.tags, dict(zip(fill.tags, ticket.epochs, strict=True)), fill.type, outdated, seen)
 
 
 def is_due_early(found: Found, eagerness: float, now: float) -> bool:

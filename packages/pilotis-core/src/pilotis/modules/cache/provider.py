@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Flag, auto
 from typing import ClassVar
 
@@ -20,6 +20,9 @@ class CacheCapability(Flag):
     """Entries can be removed by a pattern: `remove_matching`. The portable class needs it for `clear` and globs."""
     MATCH_COUNT = auto()
     """`remove_matching` tells how many entries it removed, and removes no other ones."""
+    SINGLE_FLIGHT = auto()
+    """Processes can claim a key while they compute its value, and wait for one another: `claim`, `settle`,
+    `await_change`. Without it `get_or_set` computes once in each process."""
     BOUNDED = auto()
     """It never holds more entries than its option `max_entries`, and evicts what was used least recently."""
 
@@ -94,3 +97,33 @@ class CacheProvider(Provider):
         Optional: CacheCapability.MATCHING.
         """
         raise UnsupportedError("MATCHING", self.name or type(self).__name__)
+
+    # Computing once among processes. A claim is an entry like any other, whose value is a mark: it is read, replaced by
+    # `write`, in the way of `only_absent`, removed and over after its ttl. No two computations have the same mark.
+
+    async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None]:
+        """Keep `mark` for `ttl` seconds under each key that has no entry, or exactly the value that is named with it.
+
+        For each key in order: None if it is claimed now, else the entry that is there, with the ttl that it has left.
+        There is at least one key. All in one round trip; each key by itself is atomic, and of several claimers at once
+        one succeeds. Optional: CacheCapability.SINGLE_FLIGHT.
+        """
+        raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
+
+    async def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
+        """Put each entry in the place of `mark`, or, for None, nothing; tell of each whether `mark` was still there.
+
+        Where it is not, what is there stays as it is. In either case those who wait for the key are woken, in other
+        processes too; an entry whose value is `mark` itself has the claim last on, and wakes nobody. All in one round
+        trip, each key by itself atomic. Optional: CacheCapability.SINGLE_FLIGHT.
+        """
+        raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
+
+    async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:
+        """Wait until `mark` under `key` is settled, at most `timeout` seconds, and tell whether it may have been.
+
+        Returns at once if it is not there any more. A settlement between looking and waiting is not missed. That a
+        claim is over, removed or replaced by `write` need not be noticed. Many may wait at once, for the same key and
+        for others; waiting takes no connection from other verbs. Optional: CacheCapability.SINGLE_FLIGHT.
+        """
+        raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)

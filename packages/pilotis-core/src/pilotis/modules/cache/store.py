@@ -6,8 +6,8 @@ import logging
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -17,9 +17,11 @@ from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
 from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, split, with_head
 from pilotis.modules.cache.forms import serializer_of, signer_of
-from pilotis.modules.cache.provider import CacheProvider, Entry
+from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
 from pilotis.modules.cache.stats import Tally
 from pilotis.settings.model import CacheSettings
+
+R = TypeVar("R")
 
 Epochs = Mapping[str, int | None]
 
@@ -59,6 +61,8 @@ class Sight(msgspec.Struct, frozen=True):
 
     found: dict[str, Found]
     epochs: dict[str, int | None]
+    seen: dict[str, bytes]
+    """Every entry that was there, whether or not it will do."""
 
 
 class Store:
@@ -79,6 +83,8 @@ class Store:
         self._seal, self.unseal = serializer_of(settings)
         self._reading = host.calling("read")
         self._writing = host.calling("write")
+        self._claiming = host.calling("claim")
+        self.has_claims = CacheCapability.SINGLE_FLIGHT in provider.capabilities
         self._ailing: set[str] = set()
 
     # Calls of the provider
@@ -110,11 +116,37 @@ class Store:
             self._recover("write")
         return stored
 
+    async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None] | None:
+        """Claim keys, as the provider does; while it is down, None."""
+        return await self._claimed(lambda provider: provider.claim(keys, mark, ttl))
+
+    async def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
+        """Replace or remove claims, as the provider does; while it is down, none of them."""
+        settled = await self._claimed(lambda provider: provider.settle(results, mark))
+        return [False] * len(results) if settled is None else settled
+
+    async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:
+        """Wait for a claim to be settled, at most `timeout` seconds; False where nobody can tell."""
+        return await self._claimed(lambda provider: provider.await_change(key, mark, timeout)) is not None
+
+    async def _claimed(self, call: Callable[[CacheProvider], Awaitable[R]]) -> R | None:
+        try:
+            provider = await self.opened()
+            with self._claiming:
+                answer = await call(provider)
+        except OperationError as error:
+            self._forgive(error, "claim")
+            return None
+        if self._ailing:
+            self._recover("claim")
+        return answer
+
     async def opened(self) -> CacheProvider:
         """Return the provider, ready for use: for verbs that raise where it cannot."""
-        if not self._host.is_open and self._host.breaker.is_open:
-            self._host.breaker.admit()
-        await self._host.aopen()
+        if not self._host.hot:
+            if not self._host.is_open and self._host.breaker.is_open:
+                self._host.breaker.admit()
+            await self._host.aopen()
         return self._provider
 
     async def write_strictly(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
@@ -164,18 +196,21 @@ class Store:
         """
         data = await self.read((*keys, *tags))
         epochs = dict(zip(tags, map(epoch_of, data[len(keys) :]), strict=True))
-        parts = {
-            key: part
-            for key, entry in zip(keys, data[: len(keys)], strict=True)
-            if entry is not None and (part := await self._split(key, entry)) is not None
-        }
+        seen = {key: entry for key, entry in zip(keys, data[: len(keys)], strict=True) if entry is not None}
+        return Sight(await self.judged(seen, tags, epochs, type), epochs, seen)
+
+    async def judged(
+        self, entries: Mapping[str, bytes], tags: Sequence[str], epochs: Epochs, type: Any
+    ) -> dict[str, Found]:
+        """Return those entries that can be read as a `type` and have all of `tags`, by their `epochs`."""
+        parts = {key: part for key, entry in entries.items() if (part := await self._split(key, entry)) is not None}
         others = {tag for head, _ in parts.values() for tag in head.epochs} - epochs.keys()
-        epochs |= await self._read_epochs(sorted(others))
+        known = {**epochs, **await self._read_epochs(sorted(others))}
         found: dict[str, Found] = {}
         for key, (head, sealed) in parts.items():
-            if is_current(head, tags, epochs) and (entry := await self._found(key, head, sealed, type)) is not None:
+            if is_current(head, tags, known) and (entry := await self._found(key, head, sealed, type)) is not None:
                 found[key] = entry
-        return Sight(found, {tag: epochs[tag] for tag in tags})
+        return found
 
     async def values(self, keys: Sequence[str], type: Any) -> dict[str, Any]:
         """Return the fresh values by key, in order."""
@@ -267,7 +302,14 @@ class Store:
         """Write entries and count them."""
         if not entries:
             return
-        stored = await self.write(entries)
+        self._count(entries, await self.write(entries))
+
+    async def keep_claimed(self, entries: Sequence[Entry], mark: bytes) -> None:
+        """Write entries in the place of their claims, and count them."""
+        signed = {entry.key: entry for entry in self._signed(entries)}
+        self._count(entries, await self.settle(signed, mark))
+
+    def _count(self, entries: Sequence[Entry], stored: Sequence[bool]) -> None:
         count = sum(stored)
         size = sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
         self.tally.sets += count
