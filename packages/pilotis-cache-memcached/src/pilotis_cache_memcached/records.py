@@ -4,7 +4,7 @@
     deadline    8 bytes, seconds since 1970; infinite for good. Memcached itself knows whole seconds only
     born        8 bytes, the number of the store that the value comes from; 0 for the item's own
 
-Memcached ends items too, a second or two after the deadline: that is how it comes by its memory again.
+Memcached ends items too, some seconds after the deadline: that is how it comes by its memory again.
 """
 
 from __future__ import annotations

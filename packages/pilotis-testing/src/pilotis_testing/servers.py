@@ -122,6 +122,11 @@ class MemcachedServer(Server):
         user = ["-u", "root"] if os.geteuid() == 0 else []
         return [self.program, "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", *user]
 
+    def stop(self) -> None:
+        """End it at once: it has nothing to save, and would take seconds about it."""
+        if self._executor is not None:
+            self.kill()
+
 
 def free_port() -> int:
     """Return a port that nobody listens on now."""
