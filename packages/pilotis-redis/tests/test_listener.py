@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pilotis.bridge import drive
+from pilotis.settings.secrets import Secret
 from pilotis_redis import RedisLink, RedisOptions
 from pilotis_testing import Colour
 from pilotis_testing.clock import until
@@ -32,6 +34,17 @@ def connections(url: str) -> int:
     return len(tell(url, "CLIENT", "LIST", "TYPE", "PUBSUB").splitlines())
 
 
+def line_of(link: Any) -> Any:
+    """Return the connection on which a link listens, None without one."""
+    return link._listener._line
+
+
+def listeners(link: RedisLink) -> int:
+    """Return how many listen now."""
+    line = line_of(link)
+    return 0 if line is None else sum(len(channel.heard) for channel in line._channels.values())
+
+
 async def test_many_listen_on_one_connection(link: RedisLink, redis_url: str) -> None:
     """Each hears of its own channel; afterwards the server knows of no channel of theirs any more."""
     heard: list[int] = []
@@ -43,7 +56,7 @@ async def test_many_listen_on_one_connection(link: RedisLink, redis_url: str) ->
 
     async def publish() -> None:
         await soon(lambda: len(tell(redis_url, "PUBSUB", "CHANNELS", "channel *")) == 3)
-        await soon(lambda: link._listener._line is not None and _listeners(link) == LISTENERS)
+        await soon(lambda: listeners(link) == LISTENERS)
         assert connections(redis_url) == 1
         for channel in (2, 0, 1):
             tell(redis_url, "PUBLISH", f"channel {channel}", "now")
@@ -68,7 +81,7 @@ async def test_a_broken_connection_wakes_who_listens(own_redis: RedisServer, col
     async with link.listening("channel") as message:
         own_redis.restart()
         assert await message.wait(10)
-    until(lambda: link._listener._line is not None and link._listener._line.is_cut)
+    until(lambda: line_of(link).is_cut)
     async with link.listening("channel") as message:
         assert tell(own_redis.url, "PUBLISH", "channel", "now") == 1
         assert await message.wait(10)
@@ -94,13 +107,8 @@ async def test_closing_wakes_who_listens_and_ends_the_thread(redis_url: str, col
 async def test_who_may_not_listen_is_told(own_redis: RedisServer, colour: Colour) -> None:
     """At once, rather than woken again and again."""
     tell(own_redis.url, "ACL", "SETUSER", "deaf", "on", "nopass", "~*", "&*", "+@all", "-subscribe")
-    link = RedisLink(RedisOptions(url=own_redis.url, username="deaf", password="any"))
+    link = RedisLink(RedisOptions(url=own_redis.url, username="deaf", password=Secret("any")))
     with pytest.raises(NoPermissionError):
         async with link.listening("channel"):
             pass
     await link.close()
-
-
-def _listeners(link: RedisLink) -> int:
-    line = link._listener._line
-    return 0 if line is None else sum(len(channel.heard) for channel in line._channels.values())

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pilotis.bridge import Latch, finish, reset_after_fork, run_blocking
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswerError
 
 logger = logging.getLogger("pilotis.redis")
@@ -89,10 +90,7 @@ class _Line:
     def join(self, channel: bytes, heard: Latch) -> Latch:
         """Have `heard` set at the next message, and return what is set once the server knows."""
         with self._lock:
-            entry = self._channels.get(channel)
-            if entry is None:
-                entry = self._channels[channel] = _Channel()
-                self._subscriptions.subscribe(channel)
+            entry = self._channels.get(channel) or self._subscribed(channel)
             entry.heard.append(heard)
             if self.is_cut:
                 _wake(entry)
@@ -106,21 +104,36 @@ class _Line:
             entry.heard.remove(heard)
             if not entry.heard and not self.is_cut:
                 del self._channels[channel]
-                self._subscriptions.unsubscribe(channel)
+                self._send(self._subscriptions.unsubscribe, channel)
 
     def cut(self) -> None:
         """End the connection: its thread notices, and ends too."""
-        self.is_cut = True
-        connection = self._subscriptions.connection
-        if connection is not None:
-            connection.disconnect()
+        with self._lock:
+            self.is_cut = True
+            connection = self._subscriptions.connection
+            if connection is not None:
+                connection.disconnect()
+
+    def _subscribed(self, channel: bytes) -> _Channel:
+        entry = self._channels[channel] = _Channel()
+        if not self.is_cut:
+            self._send(self._subscriptions.subscribe, channel)
+        return entry
+
+    def _send(self, command: Callable[[bytes], object], channel: bytes) -> None:
+        """Send a command; where that fails the connection is broken, and the next one to listen makes another."""
+        try:
+            command(channel)
+        except RedisError as error:
+            self.error = self.error or error
+            self.is_cut = True
 
     def _listen(self) -> None:
         try:
             while not self.is_cut:
                 self._note(self._subscriptions.get_message(timeout=None))
         except Exception as error:
-            self.error = error
+            self.error = self.error or error
             logger.log(logging.DEBUG if self.is_cut else logging.INFO, "stopped listening to Redis: %s", error)
         finally:
             self._end()
@@ -141,7 +154,7 @@ class _Line:
             self.is_cut = True
             for entry in self._channels.values():
                 _wake(entry)
-        self._subscriptions.close()
+            self._subscriptions.close()
 
 
 def _wake(entry: _Channel) -> None:
