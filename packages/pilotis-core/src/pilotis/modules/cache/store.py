@@ -62,7 +62,7 @@ class Sight(msgspec.Struct, frozen=True):
     found: dict[str, Found]
     epochs: dict[str, int | None]
     seen: dict[str, bytes]
-    """Every entry that was there, whether or not it will do."""
+    """Every entry that was there, as the provider has it, unless its signature is bad. It need not do."""
 
 
 class Store:
@@ -197,7 +197,10 @@ class Store:
         data = await self.read((*keys, *tags))
         epochs = dict(zip(tags, map(epoch_of, data[len(keys) :]), strict=True))
         seen = {key: entry for key, entry in zip(keys, data[: len(keys)], strict=True) if entry is not None}
-        return Sight(await self.judged(seen, tags, epochs, type), epochs, seen)
+        found = await self.judged(seen, tags, epochs, type)
+        if self._signer is not None:
+            seen = {key: self.signed(key, entry) for key, entry in seen.items()}
+        return Sight(found, epochs, seen)
 
     async def judged(
         self, entries: Mapping[str, bytes], tags: Sequence[str], epochs: Epochs, type: Any
