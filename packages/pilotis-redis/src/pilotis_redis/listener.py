@@ -45,7 +45,7 @@ class Listener:
         try:
             if not await known.wait(self._timeout):
                 raise NoAnswerError(f"no answer to SUBSCRIBE within {self._timeout:g} s")
-            if line.error is not None and heard.is_set():  # it broke before anybody could hear anything
+            if line.error is not None:  # it broke before anybody could hear anything
                 raise line.error
             yield heard
         finally:
