@@ -145,7 +145,7 @@ def test_text_options_are_plain_text() -> None:
         ({"defualt_ttl": 5}, "cache.defualt_ttl: there is no such option. Did you mean 'default_ttl'?"),
         (
             {"xyzzy": 5},
-            "cache.xyzzy: there is no such option. Expected one of: acl, api_key, default_ttl, hosts, keep,",
+            "cache.xyzzy: there is no such option. Expected one of: acl, api_key, breaker_failures,",
         ),
         ({"kept_as": "x"}, "cache.kept_as: there is no such option."),
         ({"max_entries": "5"}, "cache.max_entries: expected a whole number from 1, got another text"),
