@@ -102,6 +102,7 @@ def test_a_resource_of_a_loop_that_just_stopped_does_not_hang_close(per_loop: Pe
 
     loop.run_until_complete(use())
     drive(per_loop.aclose())
+    assert {} == per_loop._kept
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
     gc.collect()
