@@ -15,6 +15,8 @@ FORM = "memcached://host:port,host:port"
 
 Place = tuple[str, int]
 
+_HIDDEN = str.maketrans("[]", "<>")
+_SHOWN = str.maketrans("<>", "[]")
 _SERVER = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:,@/\[\]]+))(?::(?P<port>\d{1,5}))?")
 
 
@@ -43,12 +45,13 @@ class MemcachedCacheOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 def read_url(url: str) -> list[Place]:
     """Return host and port of each server. Raises `InvalidInputError` that shows the form of a URL, and no password."""
     try:
-        parts = urlsplit(url)
+        # Some Pythons refuse brackets that do not begin the place, as in a list; the pattern below checks them.
+        parts = urlsplit(url.translate(_HIDDEN))
     except ValueError as error:
         raise InvalidInputError(f"url: {error}: {mask_url(url)!r}") from None
     if "@" in parts.netloc:
         raise InvalidInputError("url: expected no user and password: servers are spoken to without signing in")
-    found = [_SERVER.fullmatch(text) for text in (parts.netloc or "localhost").split(",")]
+    found = [_SERVER.fullmatch(text) for text in (parts.netloc.translate(_SHOWN) or "localhost").split(",")]
     places = [(server["ipv6"] or server["host"], int(server["port"] or PORT)) for server in found if server]
     is_plain = parts.scheme == "memcached" and parts.path in ("", "/") and not (parts.query or parts.fragment)
     is_whole = len(set(places)) == len(found) and all(0 < port < 65536 for _, port in places)
