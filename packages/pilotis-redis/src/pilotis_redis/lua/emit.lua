@@ -8,7 +8,7 @@
 -- ARGV[4]      how many lanes there are
 -- ARGV[5..]    the names of the lanes; then for each entry three: what is said of it, its head, its body. The first is a MessagePack array of
 --              [id, delay (ms), priority, key or false, id_ttl (ms), dedupe_ttl (ms) or false, [lane, lane, ...]], lanes counted from 0
--- Result:      for each entry its id, or that of the one it repeats; 'stale' where the registry or the group is not what it was: nothing happened.
+-- Result:      for each entry false, or the id of the one that it repeats; 'stale' where the registry or the group is not what it was: nothing happened.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 'stale'
 end
@@ -21,7 +21,7 @@ local count = tonumber(ARGV[4])
 local now = now_ms()
 local watched = redis.call('EXISTS', KEYS[4]) == 1
 local memory = FIRST_LANE + count * LANE_KEYS
-local ids, sooner, taken = {}, {}, {}
+local repetitions, sooner, taken = {}, {}, {}
 
 -- Return the id that an entry repeats, or nil once it is remembered.
 local function repeated(id, id_key, id_ttl, dedupe_key, dedupe_ttl)
@@ -47,7 +47,7 @@ for index = 1, (#ARGV - 4 - count) / 3 do
     local dedupe_key = dedupe_ttl and KEYS[memory + 1]
     memory = memory + (dedupe_ttl and 2 or 1)
     local other = #lanes > 0 and repeated(id, id_key, id_ttl, dedupe_key, dedupe_ttl)
-    ids[index] = other or id
+    repetitions[index] = other
     for _, lane in ipairs(other and {} or lanes) do
         local at, is_first, fields = FIRST_LANE + lane * LANE_KEYS, true, nil
         if key then
@@ -76,4 +76,4 @@ end
 if ARGV[3] == '1' then
     redis.call('UNLINK', KEYS[5])
 end
-return ids
+return repetitions
