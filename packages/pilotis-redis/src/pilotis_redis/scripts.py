@@ -15,7 +15,8 @@ class Script(msgspec.Struct, frozen=True):
     digest: str
 
     @classmethod
-    def load(cls, package: str, name: str) -> Script:
-        """Read `lua/<name>.lua` of a package."""
-        source = files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
+    def load(cls, package: str, *names: str) -> Script:
+        """Read `lua/<name>.lua` of a package. Several make one script: what stands first may be used by the last."""
+        place = files(package).joinpath("lua")
+        source = "".join(place.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
         return cls(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

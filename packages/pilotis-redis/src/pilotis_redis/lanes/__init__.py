@@ -1,0 +1,1 @@
+"""Lanes: reliable queues in Redis. docs/design/lanes.md says how they work."""

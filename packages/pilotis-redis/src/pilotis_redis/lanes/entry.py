@@ -1,0 +1,87 @@
+"""What goes into lanes, is taken out of them, and stays behind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Priority = Literal["h", "n", "l"]
+"""High, normal and low: also what the streams of a lane are called."""
+Stream = Literal["s", "h", "n", "l"]
+"""The streams of a lane: suspects, and one for each priority."""
+
+
+class Head(msgspec.Struct, array_like=True):
+    """What lanes know of an entry, beside its body. Scripts read it too: no bytes may be in it, and order counts."""
+
+    id: str
+    name: str
+    priority: Priority = "n"
+    attempts: int = 0
+    """Runs that counted, and after which it went on."""
+    crashes: int = 0
+    """Workers that died while they had it."""
+    member: str = ""
+    """Its place in the chain of its key; empty without a key."""
+    first: int = 0
+    """When it failed first, or a worker died of it first: ms since 1970, 0 before."""
+
+
+class Push(msgspec.Struct):
+    """An entry on its way into every lane whose pattern its name matches. Durations are seconds."""
+
+    id: str
+    name: str
+    body: bytes
+    delay: float = 0.0
+    priority: Priority = "n"
+    key: str | None = None
+    """Entries of one key are handed out one after the other."""
+    dedupe: str | None = None
+    dedupe_ttl: float = 0.0
+    """For how long `name` and `dedupe` are remembered; 0: not at all."""
+    remember: float = 0.0
+    """For how long the id is remembered; 0: not at all."""
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """What became of an entry."""
+
+    id: str
+    """Its id, or that of the entry that it repeats."""
+    lanes: int
+    """How many lanes took it."""
+    repeated: bool = False
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """An entry in the hands of a worker, until that settles it."""
+
+    lane: str
+    stream: Stream
+    entry: str
+    """Its id in that stream."""
+    worker: str
+    head: Head
+    body: bytes
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter."""
+
+    lane: str
+    head: Head
+    body: bytes
+    cause: str
+    """As the worker said; "crashed" where workers died of it."""
+    error: str
+    traceback: str
+    worker: str
+    """Who had it last."""
+    died: int
+    """When: ms since 1970."""
+
+
+HEADS = msgspec.msgpack.Decoder(Head)
+"""Reads heads."""
