@@ -130,18 +130,19 @@ class PurgesWhatIsReady(LocalEvents):
 class ForgetsOnDeclaring(LocalEvents):
     """Empties a lane that is declared again."""
 
-    async def declare(self, lanes: Sequence[EventLane]) -> None:
+    async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
         await self.forget([lane.id for lane in lanes])
-        await super().declare(lanes)
+        return await super().declare(lanes)
 
 
 class RoutesStalely(LocalEvents):
     """Does not notice lanes that are declared after a name was emitted."""
 
-    async def declare(self, lanes: Sequence[EventLane]) -> None:
+    async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
         routes = self._routes
-        await super().declare(lanes)
+        before = await super().declare(lanes)
         self._routes = routes
+        return before
 
 
 class SleepsOn(LocalEvents):

@@ -19,6 +19,7 @@ from pilotis.context import Context
 from pilotis.hooks import hookimpl
 from pilotis.ids import new_id
 from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.event.audience import Audience
 from pilotis.modules.event.provider import (
     ID_TTL,
     DeadEvent,
@@ -71,6 +72,7 @@ __all__ = [
     "ENDED",
     "ID_TTL",
     "Attachment",
+    "Audience",
     "CacheCapability",
     "CacheProvider",
     "Chunks",

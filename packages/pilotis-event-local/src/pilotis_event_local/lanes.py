@@ -13,7 +13,7 @@ _PRIORITIES = ("high", "normal", "low")
 class Entry:
     """An event in one lane."""
 
-    __slots__ = ("attempts", "due", "event", "lane", "receipt")
+    __slots__ = ("attempts", "due", "event", "first_at", "lane", "receipt")
 
     def __init__(self, lane: Lane, event: OutgoingEvent, due: float) -> None:
         self.lane = lane
@@ -21,6 +21,8 @@ class Entry:
         self.due = due
         self.attempts = 0
         """Runs that counted."""
+        self.first_at: float | None = None
+        """When it failed first; seconds since 1970."""
         self.receipt = ""
 
 
@@ -37,7 +39,7 @@ class Lane:
         self.in_flight: dict[str, Entry] = {}
         self.dead: dict[str, tuple[DeadEvent, OutgoingEvent]] = {}
         """By the id of the event, the oldest first."""
-        self.emitted = self.succeeded = self.retried = self.died = 0
+        self.emitted = self.delivered = self.succeeded = self.retried = self.died = self.fenced = 0
 
     def add(self, event: OutgoingEvent, due: float, now: float) -> Entry | None:
         """Take an event in, at the end of its key's chain. Return its entry if it has to wait for its time."""
@@ -89,7 +91,7 @@ class Lane:
             return None
         return self.enter(chain[0], now)
 
-    def bury(self, entry: Entry, outcome: Outcome, died_at: float, most: int) -> bool:
+    def bury(self, entry: Entry, outcome: Outcome, died_at: float, worker: str, most: int) -> bool:
         """Make a dead letter. Return whether there are more than `most` now, and the oldest had to go."""
         event = entry.event
         self.died += 1
@@ -103,6 +105,8 @@ class Lane:
             error=outcome.error,
             traceback=outcome.traceback,
             attempts=entry.attempts + 1,
+            worker=worker,
+            first_at=died_at if entry.first_at is None else entry.first_at,
             died_at=died_at,
         )
         self.dead[event.id] = (dead, event)
@@ -137,25 +141,30 @@ class Lane:
         """Note that an entry is in flight, and return what its reader gets."""
         entry.receipt = receipt
         self.in_flight[receipt] = entry
+        self.delivered += 1
         event = entry.event
         return Delivery(self.spec.id, receipt, event.id, event.name, event.body, entry.attempts + 1)
 
     def info(self, now: float) -> LaneInfo:
         """Tell how the lane is doing."""
         due = min((entry.due for entry in self.delayed), default=None)
+        first = min((waiting[0].due for waiting in self.ready.values() if waiting), default=None)
         return LaneInfo(
             lane=self.spec.id,
             pattern=self.spec.pattern,
             subscription=self.spec.subscription,
             paused=self.paused,
             queued=sum(len(waiting) for waiting in self.ready.values()),
+            oldest=None if first is None else now - first,
             held=self.held,
             delayed=len(self.delayed),
             next_due=None if due is None else max(0.0, due - now),
             in_flight=len(self.in_flight),
             dead=len(self.dead),
             emitted=self.emitted,
+            delivered=self.delivered,
             succeeded=self.succeeded,
             retried=self.retried,
             died=self.died,
+            fenced=self.fenced,
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
+import socket
 import threading
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
 from pilotis.keys import glob
 from pilotis.providers import (
+    Audience,
     DeadEvent,
     DeadFilter,
     Delivery,
@@ -56,6 +59,7 @@ class LocalEvents(EventProvider):
         | EventCapability.ORDER
         | EventCapability.DEDUPE
         | EventCapability.GROUPS
+        | EventCapability.TAIL
     )
 
     def __init__(self, options: LocalEventsOptions | None = None, **clients: object) -> None:
@@ -74,14 +78,23 @@ class LocalEvents(EventProvider):
         self._memory = Memory(self.options.remember)
         self._count = itertools.count(1)
         self._waiting: list[Latch] = []
+        self._audience = Audience()
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
     # Lanes
 
-    async def declare(self, lanes: Sequence[EventLane]) -> None:
+    async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
         with self._lock:
-            for spec in lanes:
-                self._lanes.setdefault(spec.id, Lane(spec)).spec = spec
             self._routes = {}
+            return [self._declare(spec) for spec in lanes]
+
+    def _declare(self, spec: EventLane) -> EventLane | None:
+        lane = self._lanes.get(spec.id)
+        if lane is None:
+            self._lanes[spec.id] = Lane(spec)
+            return None
+        before, lane.spec = lane.spec, spec
+        return before
 
     async def forget(self, lanes: Collection[str]) -> None:
         with self._lock:
@@ -131,10 +144,16 @@ class LocalEvents(EventProvider):
                 self._staged[group] = kept
             return len(staged) - len(kept)
 
+    def tail(self) -> AsyncIterator[OutgoingEvent]:
+        return self._audience.watch()
+
     def _take_in(self, events: Sequence[OutgoingEvent]) -> list[Emitted]:
         self._mature()
         now = self.context.clock.monotonic()
-        return [self._take_one_in(event, now) for event in events]
+        emitted = [self._take_one_in(event, now) for event in events]
+        if self._audience:
+            self._audience.show([event for event, it in zip(events, emitted, strict=True) if not it.repeated])
+        return emitted
 
     def _take_one_in(self, event: OutgoingEvent, now: float) -> Emitted:
         repeated = self._memory.recall(event, now)
@@ -210,7 +229,10 @@ class LocalEvents(EventProvider):
         delivery = outcome.delivery
         lane = self._lanes.get(delivery.lane)
         entry = None if lane is None else lane.in_flight.pop(delivery.receipt, None)
-        if lane is None or entry is None:
+        if lane is None:
+            return False
+        if entry is None:
+            lane.fenced += 1
             return False
         match outcome.verdict:
             case "done":
@@ -221,15 +243,20 @@ class LocalEvents(EventProvider):
                 self._delay(lane.advance(entry, now))
             case "retry":
                 lane.retried += 1
-                entry.attempts += outcome.counted
+                self._note_failure(entry, outcome)
                 entry.due = now + outcome.delay
                 self._delay(lane.enter(entry, now))
             case "back":
                 lane.give_back(entry)
         return True
 
+    def _note_failure(self, entry: Entry, outcome: Outcome) -> None:
+        entry.attempts += outcome.counted
+        if outcome.counted and entry.first_at is None:
+            entry.first_at = self.context.clock.time()
+
     def _bury(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
-        if lane.bury(entry, outcome, self.context.clock.time(), self.options.max_dead):
+        if lane.bury(entry, outcome, self.context.clock.time(), self._worker, self.options.max_dead):
             logger.warning(
                 "%r has more than %d dead letters, and the oldest is gone; replay them, or remove them by purge_dead",
                 lane.spec.id, self.options.max_dead,

@@ -69,6 +69,7 @@ def pack(message: Message, settings: EventSettings, clock: Clock, *, hurried: bo
         message.key,
         message.dedupe,
         settings.dedupe_ttl if dedupe_ttl is None else float(dedupe_ttl),  # pyright: ignore[reportArgumentType] - seconds by now
+        message.id is None,
     )
 
 

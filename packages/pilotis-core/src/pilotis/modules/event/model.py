@@ -153,4 +153,10 @@ class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str
     attempts: int
     """How often the handlers ran."""
+    crashes: int = 0
+    """How many workers died of it."""
+    worker: str = ""
+    """Who had it last, by host and process."""
+    first_at: datetime
+    """When it failed first, in UTC; when it died, if that was the first."""
     died_at: datetime

@@ -167,5 +167,8 @@ def _record(dead: DeadEvent) -> DeadLetterRecord:
         error=dead.error,
         traceback=dead.traceback,
         attempts=dead.attempts,
+        crashes=dead.crashes,
+        worker=dead.worker,
+        first_at=datetime.fromtimestamp(dead.first_at, UTC),
         died_at=datetime.fromtimestamp(dead.died_at, UTC),
     )

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from pilotis.bridge import Latch
+from pilotis.errors import UnsupportedError
 from pilotis.modules.event.checks import Priority
 from pilotis.modules.event.model import DeathCause
 from pilotis.provider import Provider
@@ -34,6 +35,8 @@ class EventCapability(Flag):
     """Events can be staged, and released together."""
     DURABLE = auto()
     """Lanes outlive the process, and are shared by the processes of a service."""
+    TAIL = auto()
+    """Events can be looked at while they are emitted."""
 
 
 class EventLane(msgspec.Struct, frozen=True):
@@ -46,6 +49,8 @@ class EventLane(msgspec.Struct, frozen=True):
     subscription: str | None = None
     max_crashes: int = 3
     """How many workers may die of a delivery before it is a dead letter."""
+    handlers: tuple[str, ...] = ()
+    """The names of its handlers, sorted: processes that name others disagree on what the lane is for."""
 
 
 class OutgoingEvent(msgspec.Struct):
@@ -61,6 +66,9 @@ class OutgoingEvent(msgspec.Struct):
     key: str | None = None
     dedupe: str | None = None
     dedupe_ttl: float = 0.0
+    generated: bool = False
+    """Whether nobody but this process knows the id. It can then come again only by a repetition of this very call,
+    and a provider to whom memory is dear may remember it for minutes. Whoever gives another id sets this to False."""
 
 
 class Emitted(msgspec.Struct, frozen=True):
@@ -115,6 +123,13 @@ class DeadEvent(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     traceback: str
     attempts: int
+    """How often the handlers ran."""
+    crashes: int = 0
+    """How many workers died of it."""
+    worker: str = ""
+    """Who had it last, by host and process."""
+    first_at: float
+    """When it failed first, or a worker died of it first; when it died, if that was the first. Seconds since 1970."""
     died_at: float
     """Seconds since 1970."""
 
@@ -150,6 +165,8 @@ class LaneInfo(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     queued: int
     """Events that wait for a reader."""
+    oldest: float | None = None
+    """For how many seconds the first of those has been due: the lag. None where nothing waits."""
     held: int
     """Events that wait behind another one of their key."""
     delayed: int
@@ -162,9 +179,17 @@ class LaneInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Dead letters."""
     emitted: int
     """Events that the lane took since it was declared."""
+    delivered: int = 0
+    """Deliveries handed out, each attempt anew."""
     succeeded: int
     retried: int
     died: int
+    fenced: int = 0
+    """Deliveries that were settled by a reader whose they no longer were, in vain."""
+    readers: int | None = None
+    """Live processes that read the lane; None where the backend cannot tell."""
+    unit_disagrees: bool = False
+    """Whether live processes name different handlers for it."""
 
 
 class EventProvider(Provider):
@@ -180,8 +205,11 @@ class EventProvider(Provider):
     capabilities: ClassVar[EventCapability]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @abstractmethod
-    async def declare(self, lanes: Sequence[EventLane]) -> None:
-        """Make the lanes, or note what changed about them. Events emitted from now on reach them."""
+    async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
+        """Make the lanes, or note what changed about them. Events emitted from now on reach them.
+
+        Answers with what was known of each until now, None for a new one, in the order of the lanes.
+        """
 
     @abstractmethod
     async def forget(self, lanes: Collection[str]) -> None:
@@ -254,3 +282,12 @@ class EventProvider(Provider):
     @abstractmethod
     async def clear(self, group: str, names: Collection[str] | None) -> int:
         """With GROUPS: drop what was staged, or only events of these names, and return how many."""
+
+    def tail(self) -> AsyncIterator[OutgoingEvent]:
+        """With TAIL: tell of each event that is emitted from now on, by whatever process of whatever service.
+
+        For people who look on: events that come faster than they are taken are left out, the oldest first, and
+        nothing waits for it. Events that nobody subscribes to are told of too, repetitions are not. Goes on until
+        it is closed. `Audience` does all of that within a process.
+        """
+        raise UnsupportedError("tail", self.name)

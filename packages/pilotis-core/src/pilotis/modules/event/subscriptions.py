@@ -53,7 +53,9 @@ class Subscription:
     @property
     def spec(self) -> EventLane:
         """What the provider has to know."""
-        return EventLane(self.lane, self.pattern, self.id, self.max_crashes)
+        return EventLane(
+            self.lane, self.pattern, self.id, self.max_crashes, tuple(sorted(it.name for it in self.handlers))
+        )
 
     @property
     def runs_on_thread(self) -> bool:

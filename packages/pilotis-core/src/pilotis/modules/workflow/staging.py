@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 def pack_events(events: Sequence[Any], prefix: str) -> list[bytes]:
     """Return events as they are recorded, with ids that a repetition makes again, so that the bus drops it."""
-    return [msgspec.json.encode(replace(event, id=f"{prefix}.{index}")) for index, event in enumerate(events)]
+    named = (replace(event, id=f"{prefix}.{index}", generated=False) for index, event in enumerate(events))
+    return [msgspec.json.encode(event) for event in named]
 
 
 def unpack_events(staged: Sequence[bytes]) -> list[Any]:
