@@ -17,7 +17,7 @@ from pilotis.clock import SYSTEM_CLOCK
 from pilotis.errors import ConfigurationError, InvalidInputError, TypeMismatchError
 from pilotis.handlers import Handlers
 from pilotis.modules.event import Delivery, Event, Message, RetryLater
-from pilotis.modules.event.messages import head, pack, unpack
+from pilotis.modules.event.messages import event_reader, head, pack
 from pilotis.modules.event.schedule import Periodic, every_seconds
 from pilotis.modules.event.subscriptions import Registry
 from pilotis.settings.model import EventSettings
@@ -104,7 +104,7 @@ def test_an_event_survives_the_way(data: Any, attempts: int | None, backoff: flo
     message = Message("order.placed", data, "the-id", attempts, backoff=backoff, metadata={"by": "ada"})
     event = pack(message, EventSettings(), SYSTEM_CLOCK, hurried=False)
     delivery = Delivery("lane", "1", event.id, event.name, event.body, 3)
-    got = unpack(delivery, Any)
+    got = event_reader(Any)(delivery)
     assert (got.id, got.name, got.data, got.metadata, got.attempt) == ("the-id", "order.placed", data, {"by": "ada"}, 3)
     assert abs((datetime.now(UTC) - got.emitted_at).total_seconds()) < 60
     stated = head(delivery)
@@ -115,7 +115,7 @@ def test_an_event_survives_the_way(data: Any, attempts: int | None, backoff: flo
 def test_a_body_that_is_not_ours_does_not_fit(body: bytes) -> None:
     """Corrupted bodies, and those of a later version, are mismatches: dead letters, and no crash."""
     with pytest.raises(TypeMismatchError):
-        unpack(Delivery("lane", "1", "id", "order.placed", body, 1), Any)
+        event_reader(Any)(Delivery("lane", "1", "id", "order.placed", body, 1))
 
 
 # Declarations

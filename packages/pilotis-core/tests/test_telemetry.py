@@ -30,15 +30,19 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package = tmp_path / "opentelemetry"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "trace.py").write_text(API.format(idle="ProxyTracerProvider"))
+    propagation = package / "trace" / "propagation"
+    propagation.mkdir(parents=True)
+    (package / "trace" / "__init__.py").write_text(API.format(idle="ProxyTracerProvider"))
+    (propagation / "__init__.py").touch()
+    (propagation / "tracecontext.py").write_text("class TraceContextTextMapPropagator: ...")
     (package / "metrics.py").write_text(API.format(idle="_ProxyMeterProvider"))
-    names = ["opentelemetry", "opentelemetry.trace", "opentelemetry.metrics"]
+    names = [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     yield
-    for name in names:
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+        sys.modules.pop(name)
 
 
 @pytest.mark.usefixtures("api")

@@ -52,11 +52,13 @@ if TYPE_CHECKING:
     from pilotis.modules.event import (
         DeadLetter,
         DeadLetterRecord,
+        DeclaredLanes,
         Discard,
         Event,
         EventBus,
         LaneInfo,
         Message,
+        PartialFailure,
         RetryLater,
     )
     from pilotis.modules.file import FileInfo, FileStore, SignedUpload
@@ -81,6 +83,7 @@ __all__ = [
     "Content",
     "DeadLetter",
     "DeadLetterRecord",
+    "DeclaredLanes",
     "Discard",
     "Event",
     "EventBus",
@@ -104,6 +107,7 @@ __all__ = [
     "Notifier",
     "OperationError",
     "OperationTimeoutError",
+    "PartialFailure",
     "PermanentError",
     "PermissionDeniedError",
     "Pilotis",
@@ -156,7 +160,10 @@ __getattr__ = lazily(
         ),
         "pilotis.handlers": "Handlers",
         "pilotis.modules.cache": "Cache CacheStats",
-        "pilotis.modules.event": "DeadLetter DeadLetterRecord Discard Event EventBus LaneInfo Message RetryLater",
+        "pilotis.modules.event": (
+            "DeadLetter DeadLetterRecord DeclaredLanes Discard Event EventBus LaneInfo Message PartialFailure "
+            "RetryLater"
+        ),
         "pilotis.modules.file": "FileInfo FileStore SignedUpload",
         "pilotis.modules.locking": "Lease LockState Locking",
         "pilotis.modules.notification": "Attachment Content Notification NotificationRequest Notifier",

@@ -77,6 +77,18 @@ class Codec:
         except Exception as error:
             raise _read_error(error, type, at) from error
 
+    def reader(self, type: Any) -> Callable[[bytes, str], Any]:
+        """Return `decode` for one type, as a function of the data and what the path begins with: for many values."""
+        decode = self._decoder_for(type).decode
+
+        def read(data: bytes, at: str) -> Any:
+            try:
+                return decode(data)
+            except Exception as error:
+                raise _read_error(error, type, at) from error
+
+        return read
+
     def convert(self, value: object, type: Any, at: str = "value") -> Any:
         """Return a value that was decoded without a type as a `type`. Raises the same errors as `decode`."""
         try:

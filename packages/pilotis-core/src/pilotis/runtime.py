@@ -131,10 +131,19 @@ class Runtime:
         A plain one runs here in blocking use, on a thread under a loop. An async one runs on its home loop:
         the caller's, else the one that entered the app, else the background loop.
         """
-        if is_async(function):
-            return await self._at_home(function(*args, **kwargs))
+        call = self.call_async if is_async(function) else self.call_plain
+        return await call(function, *args, **kwargs)
+
+    async def call_async(self, function: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, **kwargs: Any) -> R:
+        """Call a function that is known to be async, as `call` does."""
+        return await self._at_home(function(*args, **kwargs))
+
+    async def call_plain(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that is known not to be `async def`, as `call` does."""
         result = await run_blocking(function, *args, **kwargs)
-        return await self._at_home(_await(result)) if inspect.isawaitable(result) else result
+        if result is None or not inspect.isawaitable(result):
+            return result
+        return await self._at_home(_await(result))
 
     def stop(self) -> None:
         """Cancel what is under way, wait up to 5 s for it, and end the thread. Idempotent, and for good."""

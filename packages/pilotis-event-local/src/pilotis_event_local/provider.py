@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -144,7 +144,7 @@ class LocalEvents(EventProvider):
                 self._staged[group] = kept
             return len(staged) - len(kept)
 
-    def tail(self) -> AsyncIterator[OutgoingEvent]:
+    def tail(self) -> AsyncGenerator[OutgoingEvent, None]:
         return self._audience.watch()
 
     def _take_in(self, events: Sequence[OutgoingEvent]) -> list[Emitted]:

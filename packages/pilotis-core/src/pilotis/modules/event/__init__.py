@@ -9,7 +9,16 @@ from pilotis.faces import lazily
 if TYPE_CHECKING:
     from pilotis.modules.event.declaring import Declarations
     from pilotis.modules.event.groups import Group
-    from pilotis.modules.event.model import DeadLetter, DeadLetterRecord, Discard, Event, Message, RetryLater
+    from pilotis.modules.event.model import (
+        DeadLetter,
+        DeadLetterRecord,
+        DeclaredLanes,
+        Discard,
+        Event,
+        Message,
+        PartialFailure,
+        RetryLater,
+    )
     from pilotis.modules.event.portable import EventBus
     from pilotis.modules.event.provider import (
         DeadEvent,
@@ -30,6 +39,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterRecord",
     "Declarations",
+    "DeclaredLanes",
     "Delivery",
     "Discard",
     "Emitted",
@@ -43,6 +53,7 @@ __all__ = [
     "Message",
     "Outcome",
     "OutgoingEvent",
+    "PartialFailure",
     "RetryLater",
 ]
 
@@ -51,7 +62,9 @@ __getattr__ = lazily(
     {
         "pilotis.modules.event.declaring": "Declarations",
         "pilotis.modules.event.groups": "Group",
-        "pilotis.modules.event.model": "DeadLetter DeadLetterRecord Discard Event Message RetryLater",
+        "pilotis.modules.event.model": (
+            "DeadLetter DeadLetterRecord DeclaredLanes Discard Event Message PartialFailure RetryLater"
+        ),
         "pilotis.modules.event.portable": "EventBus",
         "pilotis.modules.event.provider": (
             "DeadEvent DeadFilter Delivery Emitted EventCapability EventLane EventProvider LaneInfo "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pilotis.bridge import Latch
 from pilotis.context import Context
@@ -19,14 +19,20 @@ class Crew:
     quick handlers are run one after the other by one stint, and slow ones side by side.
     """
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(
+        self, subscription: Subscription, *, begin: Callable[[Crew], None], hungry: Callable[[], None]
+    ) -> None:
         self.subscription = subscription
+        self._begin = begin
+        self._hungry = hungry
         self._lock = threading.Lock()
         self._backlog: deque[Delivery] = deque()
         self._filled = Latch()
         self._stints = 0
         self._running = 0
         self._coming = False
+        self._sated = True
+        """Whether it was offered nothing when it was asked last: then nobody fetches anything for it."""
 
     @property
     def _size(self) -> int:
@@ -34,38 +40,57 @@ class Crew:
         return self.subscription.batch or 1
 
     @property
-    def free(self) -> int:
-        """How many deliveries more it would take."""
-        with self._lock:
-            return (self.subscription.concurrency - self._running) * self._size - len(self._backlog)
+    def _free(self) -> int:
+        return (self.subscription.concurrency - self._running) * self._size - len(self._backlog)
 
-    def add(self, deliveries: Sequence[Delivery]) -> bool:
-        """Take deliveries on. Return whether a stint has to begin."""
+    def free(self) -> int:
+        """Return how many deliveries more it would take. Having none to take, it says when that has changed."""
+        with self._lock:
+            free = max(0, self._free)
+            self._sated = not free
+            return free
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries on."""
         with self._lock:
             self._backlog.extend(deliveries)
             if len(self._backlog) >= self._size:
                 self._filled.set()
-            return self._send_for_one()
+            missing = self._send_for_one()
+        if missing:
+            self._begin(self)
 
     def arrive(self) -> None:
         """Note that the stint that was sent for is here."""
         with self._lock:
             self._coming = False
 
-    def next(self) -> tuple[list[Delivery], bool]:
-        """Return the deliveries to run now, none when the stint is over, and whether another one has to begin."""
+    def next(self) -> list[Delivery]:
+        """Return the deliveries to run now; none when the stint is over."""
         with self._lock:
             taken = [self._backlog.popleft() for _ in range(min(len(self._backlog), self._size))]
             if taken:
                 self._running += 1
             else:
                 self._stints -= 1
-            return taken, self._send_for_one()
+            missing = self._send_for_one()
+        if missing:
+            self._begin(self)
+        return taken
 
     def done(self) -> None:
         """Note that a run is over."""
         with self._lock:
             self._running -= 1
+            hungry = self._sated and self._wants_more()
+            self._sated = self._sated and not hungry
+        if hungry:
+            self._hungry()
+
+    def _wants_more(self) -> bool:
+        """Tell whether to fetch more: nothing is at hand, or half of what it could have. One by one would be dear."""
+        free = self._free
+        return free > 0 and (len(self._backlog) < self._size or 2 * free >= self.subscription.concurrency * self._size)
 
     def _send_for_one(self) -> bool:
         if not self._backlog or self._coming or self._stints >= self.subscription.concurrency:
@@ -90,6 +115,7 @@ class Crew:
             self._stints -= 1
             self._running -= running
             self._coming = False
+        self._hungry()
 
     def clear(self) -> list[Delivery]:
         """Give back what nobody has begun."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pilotis.backoff import Backoff
-from pilotis.bridge import Latch, drive, run_blocking
+from pilotis.bridge import Latch, drive, pause, run_blocking
 from pilotis.context import Context
 from pilotis.errors import OperationError
 from pilotis.modules.base import Guard
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
 _MOST_SETTLED = 500
+_GATHER_SECONDS = 0.001
 
 
 class Dispatcher:
@@ -66,6 +67,8 @@ class Dispatcher:
         self._posted = Latch()
         self.settled = Latch()
         """Set when deliveries have been settled, and replaced by a new one."""
+        self.fenced = 0
+        """How many deliveries were settled in vain, because they were somebody else's by then."""
         self._last = False
         self._quiet = Latch()
 
@@ -141,12 +144,12 @@ class Dispatcher:
         before, self._crews = self._crews, {it.lane: self._crew(it) for it in self._registry.all()}
         for lane in before.keys() - self._crews.keys():
             self._give_back(before[lane].clear())
-        return {lane: free for lane, crew in self._crews.items() if (free := crew.free) > 0}
+        return {lane: free for lane, crew in self._crews.items() if (free := crew.free())}
 
     def _crew(self, subscription: Subscription) -> Crew:
         crew = self._crews.get(subscription.lane)
         if crew is None:
-            return Crew(subscription)
+            return Crew(subscription, begin=self._begin_stint, hungry=self.poke)
         crew.subscription = subscription
         return crew
 
@@ -156,9 +159,7 @@ class Dispatcher:
             self._in_flight[delivery.receipt] = delivery
             by_lane.setdefault(delivery.lane, []).append(delivery)
         for lane, mine in by_lane.items():
-            crew = self._crews[lane]
-            if crew.add(mine):
-                self._begin_stint(crew)
+            self._crews[lane].add(mine)
 
     def _begin_stint(self, crew: Crew) -> None:
         job = self._context.runtime.spawn(self._work(crew), f"event handlers of {crew.subscription.lane}")
@@ -172,7 +173,6 @@ class Dispatcher:
             quiet = not self._stints
         if quiet:
             self._quiet.set()
-        self.poke()
 
     # Running
 
@@ -184,8 +184,8 @@ class Dispatcher:
             else:
                 await self._context.runtime.call(self._stint, crew, held)
         except BaseException:  # the loop of the handlers ended, or the dispatcher was told to
-            crew.leave(running=bool(held))
             self._give_back([*held, *crew.clear()])
+            crew.leave(running=bool(held))
             raise
 
     async def _stint(self, crew: Crew, held: list[Delivery]) -> None:
@@ -193,11 +193,8 @@ class Dispatcher:
         crew.arrive()
         while True:
             if crew.subscription.batch is not None:
-                self.poke()
                 await crew.gather_batch(self._context)
-            held[:], more = crew.next()
-            if more:
-                self._begin_stint(crew)
+            held[:] = crew.next()
             if not held:
                 return
             judged = await self._runner.run(crew.subscription, held)
@@ -214,23 +211,35 @@ class Dispatcher:
             self._outcomes.extend(it for it in outcomes if self._in_flight.pop(it.delivery.receipt, None) is not None)
             self._last |= last
             posted = self._posted
-        posted.set()
+        if not posted.is_set():
+            posted.set()
 
     # Settling
 
     async def _settle(self) -> None:
         while True:
             await self._posted.wait()
+            if self._in_flight and not self._last:  # more is to come soon, and one call of the backend does for many
+                await pause(_GATHER_SECONDS)
             with self._lock:
                 self._posted = Latch()
                 outcomes, self._outcomes = self._outcomes, []
                 last = self._last
             for start in range(0, len(outcomes), _MOST_SETTLED):
-                chunk = outcomes[start : start + _MOST_SETTLED]
-                await self._persist("settle", partial(self._provider.settle, chunk))
+                await self._settle_some(outcomes[start : start + _MOST_SETTLED])
             self.announce()
             if last:
                 return
+
+    async def _settle_some(self, outcomes: Sequence[Outcome]) -> None:
+        settled = await self._persist("settle", partial(self._provider.settle, outcomes))
+        refused = [it.delivery for it, mine in zip(outcomes, settled or (), strict=False) if not mine]
+        if refused:
+            self.fenced += len(refused)
+            logger.warning(
+                "%d deliveries were no longer this process's when it had handled them, and may be handled again: %s",
+                len(refused), ", ".join(f"{it.id} of {it.lane!r}" for it in refused[:3]),
+            )  # fmt: skip
 
     async def _persist(self, operation: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """Repeat a call of the provider until it succeeds; an outage is logged once."""

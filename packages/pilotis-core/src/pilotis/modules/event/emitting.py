@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
+
 from pilotis.backoff import Backoff
 from pilotis.bridge import blocking
 from pilotis.context import Context
@@ -23,6 +25,7 @@ from pilotis.modules.event.operations import LaneOperations
 from pilotis.modules.event.provider import Emitted, EventCapability, EventProvider, OutgoingEvent
 from pilotis.scopes import stage
 from pilotis.settings.model import EventSettings
+from pilotis.telemetry import Tracing
 
 _NEEDED = (
     ("key", EventCapability.ORDER),
@@ -139,6 +142,9 @@ class Emitting(LaneOperations):
         for option, capability in _NEEDED:
             if getattr(message, option) is not None:
                 self.require(capability)
+        telemetry = self.context.telemetry
+        if telemetry is not None and isinstance(telemetry, Tracing):
+            message = _traced(message, telemetry)
         return pack(message, self.settings, self.context.clock, hurried=self.settings.mode == "inline")
 
     async def _intercepted(self, message: Message) -> Message:
@@ -195,6 +201,12 @@ class Emitting(LaneOperations):
     def transaction(self, connection: object) -> Any:
         """Emit through the caller's own database transaction. Raises UnsupportedError: there is no outbox here."""
         raise UnsupportedError("an outbox for transactions", self.provider_name)
+
+
+def _traced(message: Message, telemetry: Tracing) -> Message:
+    """Have a message tell what it was emitted by, unless it tells already."""
+    carrier = telemetry.carrier()
+    return replace(message, metadata={**carrier, **(message.metadata or {})}) if carrier else message
 
 
 def _refuse_unrouted(events: Sequence[OutgoingEvent], emitted: Sequence[Emitted]) -> None:

@@ -9,9 +9,10 @@ from operator import attrgetter
 import msgspec
 
 from pilotis.bridge import Latch, finish
+from pilotis.modules.event.judging import Judged
 from pilotis.modules.event.model import RetryLater
 from pilotis.modules.event.provider import Delivery, EventProvider, Outcome
-from pilotis.modules.event.running import Judged, Runner
+from pilotis.modules.event.running import Runner
 from pilotis.modules.event.subscriptions import Registry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
@@ -87,26 +88,39 @@ def _body(message: Message, clock: Clock) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _body_of(type: Any) -> Any:
-    return _Read[type]
+def body_reader(type: Any) -> Callable[[bytes, str], _Read[Any]]:
+    """Return what reads the body of an event of a given name, with its data as a `type`."""
+    return JSON.reader(_Read[type])
 
 
-def unpack(delivery: Delivery, type: Any) -> Event[Any]:
-    """Return the event of a delivery, with its data as a `type`. Raises TypeMismatchError if it does not fit."""
-    body = read(delivery.body, delivery.name, type)
+read: Callable[[bytes, str], _Read[Any]] = body_reader(Any)
+"""What reads a body whose data may be anything."""
+
+
+def event_reader(type: Any) -> Callable[[Delivery], Event[Any]]:
+    """Return what makes an event of a delivery, with its data as a `type`: TypeMismatchError where it does not fit."""
+    read = body_reader(type)
+
+    def unpack(delivery: Delivery) -> Event[Any]:
+        return _event(delivery.id, delivery.name, read(delivery.body, delivery.name), delivery.attempt)
+
+    return unpack
+
+
+def glimpse(event: OutgoingEvent) -> Event[Any]:
+    """Return an event as those see it who only look on."""
+    return _event(event.id, event.name, read(event.body, event.name), 0)
+
+
+def _event(id: str, name: str, body: _Read[Any], attempt: int) -> Event[Any]:
     return Event(
-        id=delivery.id,
-        name=delivery.name,
+        id=id,
+        name=name,
         data=body.data,
         metadata=body.metadata,
-        attempt=delivery.attempt,
+        attempt=attempt,
         emitted_at=datetime.fromtimestamp(body.at, UTC),
     )
-
-
-def read(body: bytes, name: str, type: Any = Any) -> _Read[Any]:
-    """Return what is written in the body of an event."""
-    return JSON.decode(body, _body_of(type), name)
 
 
 def head(delivery: Delivery) -> Head:

@@ -129,7 +129,37 @@ class DeadLetter(Exception):
         self.reason = reason
 
 
+class PartialFailure(Exception):
+    """Raised by a handler of batches: some events failed, and the others are done.
+
+    `failures` maps the ids of those that failed to their errors, each of which counts as if a handler of that event
+    alone had raised it: `RetryLater`, `Discard` and `DeadLetter` too. Raises InvalidInputError for anything else.
+    An id that is not in the batch fails all of it.
+    """
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        _check_mapping(failures, "failures")
+        for id, error in failures.items():
+            if not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+                raise InvalidInputError(f"failures[{id!r}]: expected an exception, got {type(error).__name__}")
+        self.failures = dict(failures)
+        super().__init__(f"{len(failures)} events of the batch failed")
+
+
 # What the bus lists
+
+
+class DeclaredLanes(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the lanes that a process declares. Lanes are told by their names, in the order of the alphabet."""
+
+    new: list[str]
+    """Nobody had declared them."""
+    changed: list[str]
+    """They were known with other handlers, or another number of crashes."""
+    known: list[str]
+    stale: list[str]
+    """The backend has them, and this process does not declare them: `forget` removes them for good."""
+
 
 DeathCause = Literal["failed", "mismatch", "given up", "crashed"]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pilotis.bridge import blocking, blocking_iterator
 from pilotis.durations import seconds
 from pilotis.errors import InvalidInputError, NotFoundError
-from pilotis.keys import check_text
+from pilotis.keys import check_text, glob
 from pilotis.modules.base import Portable, operation, operation_iterator
-from pilotis.modules.event.checks import texts
-from pilotis.modules.event.messages import read
-from pilotis.modules.event.model import DeadLetterRecord
-from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventProvider, LaneInfo
+from pilotis.modules.event.checks import check_pattern, texts
+from pilotis.modules.event.messages import glimpse, read
+from pilotis.modules.event.model import DeadLetterRecord, Event
+from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventCapability, EventProvider, LaneInfo
 
 
 class LaneOperations(Portable[EventProvider]):
@@ -107,6 +108,26 @@ class LaneOperations(Portable[EventProvider]):
             )
 
     purge_dead = blocking(apurge_dead)
+
+    @operation_iterator
+    async def atail(self, pattern: str = "*") -> AsyncGenerator[Event[Any], None]:
+        """Look on: yield the events of a name or pattern as they are emitted, from the first step on.
+
+        For people: whoever is slow misses some, the oldest first. Closing the iterator, or dropping it, ends it.
+        `attempt` is 0: nothing is handled by it. Raises UnsupportedError where the provider cannot tell.
+        """
+        self.require(EventCapability.TAIL)
+        wanted = glob(check_pattern(pattern))
+        source = self._provider.tail()
+        try:
+            with self.calling("tail"):
+                async for event in source:
+                    if wanted(event.name):
+                        yield glimpse(event)
+        finally:
+            await source.aclose()
+
+    tail = blocking_iterator(atail)
 
     async def _set_paused(self, id: str, *, paused: bool) -> None:
         found = await self._lanes_of(id)

@@ -12,7 +12,7 @@ from pilotis.backoff import Backoff
 from pilotis.bridge import blocking, finish, pause
 from pilotis.context import Context
 from pilotis.durations import optional_seconds
-from pilotis.errors import ConfigurationError
+from pilotis.errors import ConfigurationError, UsageError
 from pilotis.keys import check_text
 from pilotis.modules.base import operation
 from pilotis.modules.event.checks import check_pattern
@@ -21,7 +21,8 @@ from pilotis.modules.event.dispatch import Dispatcher
 from pilotis.modules.event.draining import Now, Wait, drained, wait_really
 from pilotis.modules.event.emitting import Emitting
 from pilotis.modules.event.inline import run_inline
-from pilotis.modules.event.provider import EventCapability, EventProvider, LaneInfo
+from pilotis.modules.event.model import DeclaredLanes
+from pilotis.modules.event.provider import EventCapability, EventLane, EventProvider, LaneInfo
 from pilotis.modules.event.running import Runner
 from pilotis.modules.event.schedule import Periodic, Scheduler, joined
 from pilotis.modules.event.subscriptions import Registry, lane_id
@@ -45,6 +46,8 @@ class EventBus(Emitting, Declarations):
         self._periodics: list[Periodic] = []
         self._included: list[Declarations] = []
         self._known = 0
+        self._before: dict[str, EventLane | None] = {}
+        """What the backend knew of each lane before this process declared it."""
         self._runner = Runner(self.context)
         self._dispatcher = Dispatcher(
             self._provider,
@@ -147,6 +150,7 @@ class EventBus(Emitting, Declarations):
             check_text(id, "id")
         self._withdraw(name, id)
         found = self._registry.remove(name, id)
+        self._before.pop(lane_id(name, id), None)
         self._dispatcher.poke()
         if found and EventCapability.DURABLE not in self._own.capabilities:
             with self.calling("forget"):
@@ -155,6 +159,45 @@ class EventBus(Emitting, Declarations):
         return found
 
     unsubscribe = blocking(aunsubscribe)
+
+    @operation
+    async def adeclare_all(self) -> DeclaredLanes:
+        """Make the lanes of all that is included, whatever the role, and tell what was there before.
+
+        Opening a bus does so too: this is for a deployment, before any worker runs, so that nothing that is emitted
+        meanwhile is lost.
+        """
+        await self._declare_lanes()
+        known = {lane: before == self._spec(lane) for lane, before in self._before.items() if before is not None}
+        return DeclaredLanes(
+            new=sorted(self._before.keys() - known.keys()),
+            changed=sorted(lane for lane, same in known.items() if not same),
+            known=sorted(lane for lane, same in known.items() if same),
+            stale=[info.lane for info in await self.alanes() if self._registry.get(info.lane) is None],
+        )
+
+    declare_all = blocking(adeclare_all)
+
+    @operation
+    async def aforget(self, id: str) -> int:
+        """Remove a subscription for good: its lane with all that waits in it, and its dead letters.
+
+        `id` is the subscription's, or the name of a lane. Returns how many lanes that were: a subscription has one for
+        each name or pattern. Raises NotFoundError for an unknown one, and UsageError for one that this process
+        subscribes to, and would make anew: take its handler out of the code first.
+        """
+        found = await self._lanes_of(id)
+        if own := [lane for lane in found if self._registry.get(lane) is not None]:
+            raise UsageError(
+                f"forget: this process has handlers for {', '.join(map(repr, own))}, and would make the lane anew; "
+                "take them out of the code first, here and in every process that runs"
+            )
+        with self.calling("forget"):
+            await self._provider.forget(found)
+        self._changed()
+        return len(found)
+
+    forget = blocking(aforget)
 
     # Life cycle
 
@@ -207,9 +250,16 @@ class EventBus(Emitting, Declarations):
         version = self._registry.version
         if version == self._known:
             return
+        specs = [subscription.spec for subscription in self._registry.all()]
         with self.calling("declare"):
-            await self._provider.declare([subscription.spec for subscription in self._registry.all()])
+            before = await self._provider.declare(specs)
+        for spec, known in zip(specs, before, strict=True):
+            self._before.setdefault(spec.id, known)
         self._known = version
+
+    def _spec(self, lane: str) -> EventLane | None:
+        subscription = self._registry.get(lane)
+        return None if subscription is None else subscription.spec
 
     async def _arrived(self) -> None:
         if self._inline and self.context.role != "emit":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from enum import Flag, auto
 from typing import ClassVar, Literal
 
@@ -283,7 +283,7 @@ class EventProvider(Provider):
     async def clear(self, group: str, names: Collection[str] | None) -> int:
         """With GROUPS: drop what was staged, or only events of these names, and return how many."""
 
-    def tail(self) -> AsyncIterator[OutgoingEvent]:
+    def tail(self) -> AsyncGenerator[OutgoingEvent, None]:
         """With TAIL: tell of each event that is emitted from now on, by whatever process of whatever service.
 
         For people who look on: events that come faster than they are taken are left out, the oldest first, and

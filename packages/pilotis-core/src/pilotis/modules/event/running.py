@@ -1,39 +1,24 @@
-"""One run of a subscription's handlers, and what follows from how it ended."""
+"""One run of a subscription's handlers."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextvars
 import threading
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import msgspec
 
 from pilotis.bridge import running_loop
 from pilotis.context import Context
 from pilotis.errors import InvalidInputError, OperationTimeoutError
-from pilotis.modules.event.messages import head, unpack
-from pilotis.modules.event.model import DeadLetter, DeathCause, Discard, Event, RetryLater
+from pilotis.modules.event.judging import Judged, Misfit, judge
+from pilotis.modules.event.model import Event, PartialFailure
 from pilotis.modules.event.provider import Delivery, Outcome
 from pilotis.modules.event.subscriptions import Handler, Subscription
-
-logger = logging.getLogger("pilotis.event")
+from pilotis.telemetry import Tracing
 
 CLEAN_UP_SECONDS = 6.0
 """How long a cancelled handler may take to clean up, in real seconds."""
-
-
-class Judged(msgspec.Struct, frozen=True):
-    """How a delivery ended, and the error that it ended with."""
-
-    outcome: Outcome
-    error: BaseException | None = None
-
-
-class _Misfit(Exception):
-    """The data is not what the handler asks for."""
 
 
 class Runner:
@@ -59,30 +44,35 @@ class Runner:
         errors: list[BaseException] = []
         for handler in subscription.handlers:
             event = _read(handler, delivery)
-            error = event if isinstance(event, _Misfit) else await self._try(handler, event, subscription.timeout)
+            error = event if isinstance(event, Misfit) else await self._try(handler, event, [event], subscription)
             if error is not None:
                 errors.append(error)
-        return _judge(subscription, delivery, errors)
+        return judge(subscription, delivery, errors) if errors else Judged(Outcome(delivery=delivery, verdict="done"))
 
     async def _run_batch(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> list[Judged]:
         """Run the handler once for all deliveries whose data fits."""
         [handler] = subscription.handlers
         events = [_read(handler, delivery) for delivery in deliveries]
-        fitting = [event for event in events if not isinstance(event, _Misfit)]
-        error = await self._try(handler, fitting, subscription.timeout) if fitting else None
-        errors = [event if isinstance(event, _Misfit) else error for event in events]
+        fitting = [event for event in events if not isinstance(event, Misfit)]
+        raised = await self._try(handler, fitting, fitting, subscription) if fitting else None
+        error_of = _told_apart(raised, fitting)
+        errors = [event if isinstance(event, Misfit) else error_of(event.id) for event in events]
         return [
-            _judge(subscription, delivery, [] if why is None else [why])
-            for delivery, why in zip(deliveries, errors, strict=True)
+            judge(subscription, delivery, [] if error is None else [error])
+            for delivery, error in zip(deliveries, errors, strict=True)
         ]
 
-    async def _try(self, handler: Handler, argument: object, timeout: float | None) -> BaseException | None:
+    async def _try(
+        self, handler: Handler, argument: object, events: Sequence[Event[Any]], subscription: Subscription
+    ) -> BaseException | None:
         """Call a handler and return what it raised. A cancellation of this very run passes."""
+        telemetry = self._context.telemetry
         try:
-            if timeout is None:
-                await self._context.runtime.call(handler.function, argument)
+            if telemetry is not None and isinstance(telemetry, Tracing):
+                with telemetry.handling("event", handler.name, [event.metadata for event in events]):
+                    await self._call(handler, argument, subscription.timeout)
             else:
-                await self._call_bounded(handler, argument, timeout)
+                await self._call(handler, argument, subscription.timeout)
         except asyncio.CancelledError as error:
             if _being_cancelled():
                 raise
@@ -91,9 +81,18 @@ class Runner:
             return error
         return None
 
+    async def _call(self, handler: Handler, argument: object, timeout: float | None) -> None:
+        if timeout is not None:
+            await self._call_bounded(handler, argument, timeout)
+        elif handler.is_async:
+            await self._context.runtime.call_async(handler.function, argument)
+        else:
+            await self._context.runtime.call_plain(handler.function, argument)
+
     async def _call_bounded(self, handler: Handler, argument: object, timeout: float) -> None:
         call = _Call(handler, argument, self._context, self.stuck)
-        job = self._context.runtime.spawn(call.run(), f"handler {handler.name}")
+        context = contextvars.copy_context()  # with the span that was begun for it
+        job = self._context.runtime.spawn(call.run(), f"handler {handler.name}", context=context)
         try:
             if await self._context.clock.wait(job.ended, timeout):
                 return call.result()
@@ -173,63 +172,22 @@ def _being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _read(handler: Handler, delivery: Delivery) -> Event[Any] | _Misfit:
+def _read(handler: Handler, delivery: Delivery) -> Event[Any] | Misfit:
     try:
-        return unpack(delivery, handler.type)
+        return handler.read(delivery)
     except InvalidInputError as error:
-        misfit = _Misfit(f"the data is not what {handler.name} asks for: {error}")
+        misfit = Misfit(f"the data is not what {handler.name} asks for: {error}")
         misfit.__cause__ = error
         return misfit
 
 
-def _judge(subscription: Subscription, delivery: Delivery, errors: Sequence[BaseException]) -> Judged:
-    """Decide what becomes of a delivery."""
-    errors = [error for error in errors if not isinstance(error, Discard)]
-    if not errors:
-        return Judged(Outcome(delivery=delivery, verdict="done"))
-    fatal = next((error for error in errors if isinstance(error, (DeadLetter, _Misfit))), None)
-    if fatal is not None:
-        return _dead(delivery, fatal, "mismatch" if isinstance(fatal, _Misfit) else "given up")
-    failures = [error for error in errors if not isinstance(error, RetryLater)]
-    if not failures:
-        return _later(subscription, delivery, errors)
-    return _failed(subscription, delivery, failures[0] if len(failures) == 1 else _joined(failures))
-
-
-def _joined(failures: Sequence[BaseException]) -> BaseException:
-    return BaseExceptionGroup(f"{len(failures)} handlers failed", failures)
-
-
-def _failed(subscription: Subscription, delivery: Delivery, error: BaseException) -> Judged:
-    stated = head(delivery)
-    attempts = stated.attempts or subscription.attempts
-    if delivery.attempt >= attempts:
-        return _dead(delivery, error, "failed")
-    delay = (stated.backoff or subscription.backoff).delay(delivery.attempt)
-    logger.warning(
-        "%s for %r failed (attempt %d of %d), again in %.3g s: %s",
-        delivery.name, subscription.lane, delivery.attempt, attempts, delay, _named(error),
-    )  # fmt: skip
-    return Judged(Outcome(delivery=delivery, verdict="retry", delay=delay, error=_named(error)), error)
-
-
-def _later(subscription: Subscription, delivery: Delivery, errors: Sequence[BaseException]) -> Judged:
-    """Put off: by the longest wait that a handler asked for."""
-    waits = [error.after for error in errors if isinstance(error, RetryLater) and error.after is not None]
-    backoff = head(delivery).backoff or subscription.backoff
-    delay = max(waits) if waits else backoff.delay(delivery.attempt)
-    outcome = Outcome(delivery=delivery, verdict="retry", delay=delay, counted=False, error=_named(errors[0]))
-    return Judged(outcome, errors[0])
-
-
-def _dead(delivery: Delivery, error: BaseException, cause: DeathCause) -> Judged:
-    logger.error("%s for %r is a dead letter (%s): %s", delivery.name, delivery.lane, cause, _named(error))
-    text = "".join(traceback.format_exception(error))
-    return Judged(Outcome(delivery=delivery, verdict="dead", cause=cause, error=_named(error), traceback=text), error)
-
-
-def _named(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception as broken:
-        return f"{type(error).__name__}, whose text cannot be had ({type(broken).__name__})"
+def _told_apart(raised: BaseException | None, events: Sequence[Event[Any]]) -> Callable[[str], BaseException | None]:
+    """Return what tells the error of each event of a batch by its id."""
+    if not isinstance(raised, PartialFailure):
+        return lambda _: raised
+    strangers = raised.failures.keys() - {event.id for event in events}
+    if not strangers:
+        return raised.failures.get
+    error = InvalidInputError(f"PartialFailure: no event of the batch has the id {min(strangers, key=repr)!r}")
+    error.__cause__ = raised
+    return lambda _: error

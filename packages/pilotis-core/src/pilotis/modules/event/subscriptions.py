@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from pilotis.codec import JSON, parameter_types
 from pilotis.errors import ConfigurationError, InvalidInputError, TypeMismatchError
 from pilotis.modules.event.declaring import HandlerOptions, Subscribing, name_of, twin_error
+from pilotis.modules.event.messages import event_reader
 from pilotis.modules.event.model import Event
 from pilotis.modules.event.provider import EventLane
 from pilotis.runtime import is_async
@@ -28,6 +29,8 @@ class Handler:
         self.function = function
         self.name = name_of(function)
         self.type = _data_type(function, self.name)
+        self.read = event_reader(self.type)
+        """Makes the event of a delivery."""
         self.is_async = is_async(function)
 
 
