@@ -82,12 +82,12 @@ class RedisCache(RedisBacked, CacheProvider):
     async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None]:
         lasting = _milliseconds(ttl)
         replies = await self.link.script_each(
-            _CLAIM, [(key, (mark, lasting) if old is None else (mark, lasting, old)) for key, old in keys.items()]
+            _CLAIM, [([key], (mark, lasting) if old is None else (mark, lasting, old)) for key, old in keys.items()]
         )
         return [None if reply is None else _standing(key, *reply) for key, reply in zip(keys, replies, strict=True)]
 
     async def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
-        calls = [(key, (mark, _channel(key), *_kept(result))) for key, result in results.items()]
+        calls = [([key], (mark, _channel(key), *_kept(result))) for key, result in results.items()]
         return [bool(reply) for reply in await self.link.script_each(_SETTLE, calls)]
 
     async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:

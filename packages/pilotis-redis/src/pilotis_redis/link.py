@@ -18,6 +18,8 @@ from pilotis_redis.pairs import ClusterPair, LentPair, Pair
 from pilotis_redis.scripts import Script
 
 Command = tuple[Any, ...]
+Call = tuple[Sequence[str], Sequence[Any]]
+"""The keys and the arguments of a script."""
 
 
 class RedisLink:
@@ -64,6 +66,14 @@ class RedisLink:
         """
         return _unfailed(await self._commands.pipeline(list(commands)))
 
+    async def transaction(self, commands: Iterable[Command]) -> list[Any]:
+        """Run commands in one `MULTI` and return their replies in order: all of them, with nothing between, or none.
+
+        One that fails keeps none of the others back; then the first error is raised. In a cluster, all keys must have
+        the same hash tag.
+        """
+        return _unfailed(await self._commands.pipeline(list(commands), together=True))
+
     async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
         """Run a script, atomically, and return its reply. A server that does not know it yet is sent it.
 
@@ -74,12 +84,12 @@ class RedisLink:
         except NoScriptError:
             return await self.execute("EVAL", script.source, len(keys), *keys, *arguments)
 
-    async def script_each(self, script: Script, calls: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Run a script for each key with its arguments, in one round trip, and return the replies in order.
+    async def script_each(self, script: Script, calls: Iterable[Call]) -> list[Any]:
+        """Run a script for each call, in one round trip, and return the replies in order.
 
         Each run is atomic by itself. All of them run; then the first error is raised.
         """
-        runs = [(1, key, *arguments) for key, arguments in calls]
+        runs = [(len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = await self._commands.pipeline([("EVALSHA", script.digest, *run) for run in runs])
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
@@ -87,6 +97,15 @@ class RedisLink:
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = reply
         return _unfailed(replies)
+
+    async def script_together(self, script: Script, calls: Iterable[Call]) -> list[Any]:
+        """Run a script for each call, all of them atomically, and return the replies in order.
+
+        The first call brings the script along: within a transaction, nobody can send one that was not known.
+        """
+        runs = [(len(keys), *keys, *arguments) for keys, arguments in calls]
+        first = ("EVAL", script.source, *runs[0])
+        return await self.transaction([first, *(("EVALSHA", script.digest, *run) for run in runs[1:])])
 
     def listening(self, channel: str) -> AbstractAsyncContextManager[Latch]:
         """Listen to a channel: `async with` enters once the server knows, and has a latch that the next message sets.

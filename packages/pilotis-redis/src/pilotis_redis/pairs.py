@@ -50,11 +50,11 @@ class Pair:
             return self.blocking().execute_command(*command, **options)
         return await self.awaited().execute_command(*command, **options)
 
-    async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send commands together and return what became of each: its reply or its error."""
+    async def pipeline(self, commands: list[tuple[Any, ...]], *, together: bool = False) -> list[Any]:
+        """Send commands at once, `together` in a transaction, and return what became of each: its reply or error."""
         if running_loop() is None:
-            return _filled(self.blocking(), commands).execute(raise_on_error=False)
-        return await _filled(self.awaited(), commands).execute(raise_on_error=False)
+            return _filled(self.blocking(), commands, together).execute(raise_on_error=False)
+        return await _filled(self.awaited(), commands, together).execute(raise_on_error=False)
 
     def _begin(self) -> Any:
         client = self._make_blocking()  # outside of the lock: that of a cluster connects
@@ -80,9 +80,9 @@ class ClusterPair(Pair):
         await self._find_nodes()
         return await super().execute(command, options)
 
-    async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def pipeline(self, commands: list[tuple[Any, ...]], *, together: bool = False) -> list[Any]:
         await self._find_nodes()
-        return await super().pipeline(commands)
+        return await super().pipeline(commands, together=together)
 
     async def _find_nodes(self) -> None:
         if running_loop() is None:
@@ -124,14 +124,14 @@ class LentPair(Pair):
             return await run_blocking(self._lent.execute_command, *command, **options)
         return await super().execute(command, options)
 
-    async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def pipeline(self, commands: list[tuple[Any, ...]], *, together: bool = False) -> list[Any]:
         if self._lent_async is None:
-            return await run_blocking(_filled(self._lent, commands).execute, raise_on_error=False)
-        return await super().pipeline(commands)
+            return await run_blocking(_filled(self._lent, commands, together).execute, raise_on_error=False)
+        return await super().pipeline(commands, together=together)
 
 
-def _filled(client: Any, commands: list[tuple[Any, ...]]) -> Any:
-    pipeline = client.pipeline(transaction=False)
+def _filled(client: Any, commands: list[tuple[Any, ...]], together: bool) -> Any:
+    pipeline = client.pipeline(transaction=together)
     for command in commands:
         pipeline.execute_command(*command)
     return pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -85,3 +86,20 @@ class Letter(msgspec.Struct, frozen=True):
 
 HEADS = msgspec.msgpack.Decoder(Head)
 """Reads heads."""
+
+
+class WorkerInfo(msgspec.Struct, kw_only=True):
+    """What a worker says of itself."""
+
+    service: str
+    host: str
+    pid: int
+    started: float
+    """Seconds since 1970."""
+    lanes: dict[str, list[str]]
+    """The lanes that it reads, each with the names of its handlers: workers that name others disagree."""
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, and never fewer, so that nothing comes early."""
+    return math.ceil(round(seconds * 1000, 3))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 PARTS = ("s", "h", "n", "l", "z", "e", "c", "q", "d", "x", "m")
-"""What a lane consists of, in the order in which scripts are given it: suspects, high, normal, low, due, entries, chains,
-held, dead, letters, counters. The constants in lua/entries.lua follow it."""
+"""What a lane consists of, in the order in which scripts are given it: suspects, high, normal, low, due, entries,
+chains, held, dead, letters, counters. The constants in lua/entries.lua follow it."""
 STREAMS = PARTS[:4]
 GROUP = "g"
 
@@ -53,4 +53,6 @@ class LaneKeys:
         """In the order of `PARTS`."""
         self.streams = self.all[: len(STREAMS)]
         self.suspects, self.high, self.normal, self.low = self.streams
-        self.due, self.entries, self.chains, self.held, self.dead, self.letters, self.counters = self.all[len(STREAMS) :]
+        self.due, self.entries, self.chains, self.held, self.dead, self.letters, self.counters = self.all[
+            len(STREAMS) :
+        ]

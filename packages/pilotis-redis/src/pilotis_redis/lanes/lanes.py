@@ -1,0 +1,152 @@
+"""The queue side of lanes: what puts entries in, and looks after them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+from pilotis.errors import ConflictError
+from pilotis.runtime import Runtime
+
+from pilotis_redis.lanes.emitting import emit
+from pilotis_redis.lanes.entry import Letter, Push, Pushed
+from pilotis_redis.lanes.groups import KEPT, Groups, Staged
+from pilotis_redis.lanes.keys import BusKeys
+from pilotis_redis.lanes.letters import Letters, Meant
+from pilotis_redis.lanes.registry import LaneSpec, Registrar, Registry
+from pilotis_redis.lanes.state import LaneState, states
+from pilotis_redis.lanes.tail import watch
+from pilotis_redis.link import RedisLink
+from pilotis_redis.scripts import Script
+
+T = TypeVar("T")
+
+_PURGE = Script.load("pilotis_redis", "entries", "purge")
+_PURGED = 200
+"""Entries of a kind that one run of the script drops."""
+_MOST_TRIES = 50
+
+
+class Lanes:
+    """The lanes of one bus: declared, filled and looked after. Usable from any thread and event loop.
+
+    Every verb is a command or script of milliseconds, or several of them. Errors are redis-py's own.
+    """
+
+    def __init__(self, link: RedisLink, bus: str, *, runtime: Callable[[], Runtime], groups_kept: float = KEPT) -> None:
+        """Stand on a link. No I/O. `runtime` returns where staged entries are renewed, every third of `groups_kept`."""
+        self.link = link
+        self.keys = BusKeys(bus)
+        self.registrar = Registrar(link, self.keys)
+        self._groups = Groups(link, self.keys, runtime, groups_kept)
+        self._letters = Letters(link, self.keys)
+
+    async def close(self) -> None:
+        """Leave what is staged to its end."""
+        await self._groups.close()
+
+    # Lanes
+
+    async def registry(self) -> Registry:
+        """Return the lanes of all services on the bus, as far as is known here."""
+        return await self.registrar.registry()
+
+    async def declare(self, lanes: Sequence[LaneSpec]) -> list[LaneSpec | None]:
+        """Make lanes, or note what changed about them; return what was known of each until now, None of a new one."""
+        return await self.registrar.declare(lanes)
+
+    async def forget(self, lanes: Collection[str]) -> None:
+        """Remove lanes with everything in them."""
+        await self.registrar.forget(lanes)
+
+    async def restore(self) -> None:
+        """Where the database was emptied, declare again what was declared here, with a warning."""
+        await self.registrar.restore()
+
+    async def pause(self, lanes: Collection[str], *, paused: bool) -> None:
+        """Have lanes hand out nothing, or hand out again. Unknown ones do not matter."""
+        found = await self._known(lanes)
+        if found:
+            news = [("XADD", self.keys.news, "MAXLEN", "~", 1000, "*", "w", lane) for lane in found]
+            await self.link.transaction([("SADD" if paused else "SREM", self.keys.paused, *found), *news])
+
+    async def purge(self, lanes: Collection[str]) -> int:
+        """Drop what waits in lanes, and return how many entries that were."""
+        dropped = 0
+        for lane in await self._known(lanes):
+            is_more = True
+            while is_more:
+                number, is_more = await self.link.script(_PURGE, self.keys.lane(lane).all, (_PURGED,))
+                dropped += number
+        return dropped
+
+    async def states(self, lanes: Sequence[str]) -> list[LaneState]:
+        """Tell how lanes are doing, in their order."""
+        return await states(self.link, self.keys, lanes)
+
+    async def _known(self, lanes: Collection[str]) -> list[str]:
+        await self.registrar.restore()  # others may have declared or forgotten some
+        known = (await self.registry()).lanes
+        return [lane for lane in lanes if lane in known]
+
+    # Entries
+
+    async def emit(self, pushes: Sequence[Push]) -> list[Pushed]:
+        """Put each entry into every lane whose pattern its name matches. All are taken, or none.
+
+        Answers stand in the order of the entries. One that repeats another, by its id or its `name` and `dedupe`, is
+        dropped, and its answer names the other.
+        """
+        if not pushes:
+            return []
+
+        async def attempt(registry: Registry) -> list[Pushed] | None:
+            return await emit(self.link, self.keys, registry, pushes, None)
+
+        return await self._until_fresh(attempt)
+
+    async def stage(self, group: str, pushes: Sequence[Push]) -> None:
+        """Keep entries back, in order, until their group is released or cleared, or this process is dead."""
+        if pushes:
+            await self._groups.stage(group, pushes)
+
+    async def release(self, group: str) -> list[Pushed]:
+        """Put what was staged into lanes, all or nothing, and forget the group. An unknown group is empty."""
+
+        async def attempt(registry: Registry) -> list[Pushed] | None:
+            staged: Staged = await self._groups.read(group)
+            return await emit(self.link, self.keys, registry, staged.pushes, staged) if staged.pushes else []
+
+        return await self._until_fresh(attempt)
+
+    async def clear(self, group: str, names: Collection[str] | None) -> int:
+        """Drop what was staged, or only entries of these names, and return how many."""
+        return await self._groups.clear(group, names)
+
+    async def _until_fresh(self, attempt: Callable[[Registry], Awaitable[T | None]]) -> T:
+        """Try with what is known of lanes, and where that is of the past, again with what is true."""
+        registry = await self.registry()
+        for _ in range(_MOST_TRIES):
+            done = await attempt(registry)
+            if done is not None:
+                return done
+            registry = await self.registrar.newer(registry)
+        raise ConflictError(f"lanes, or what was staged, changed {_MOST_TRIES} times while entries were put into them")
+
+    def tail(self) -> AsyncGenerator[Push, None]:
+        """Yield each entry that is emitted from now on, until it is closed; what comes too fast is left out."""
+        return watch(self.link, self.keys)
+
+    # Dead letters
+
+    def letters(self, meant: Meant) -> AsyncGenerator[Letter, None]:
+        """List dead letters, the oldest first. What dies or goes meanwhile may or may not be among them."""
+        return self._letters.all(meant)
+
+    async def replay(self, meant: Meant) -> int:
+        """Put dead letters back into their lanes, each once, with all their attempts; return how many."""
+        return await self._letters.replay(meant)
+
+    async def bury(self, meant: Meant) -> int:
+        """Remove dead letters, and return how many."""
+        return await self._letters.bury(meant)
