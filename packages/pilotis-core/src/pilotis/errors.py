@@ -39,7 +39,7 @@ A message says what happened, what was expected and what to do. It never holds a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 
 class PilotisError(Exception):
@@ -118,10 +118,12 @@ class UnsupportedError(PilotisError, NotImplementedError):
 class OperationError(PilotisError):
     """A verb failed. The native error, if there is one, is `__cause__`.
 
-    `retryable` tells whether the same call may succeed later, unchanged.
+    `retryable` tells whether the same call may succeed later, unchanged. `outcome` is "unknown" where an answer was
+    lost, and nobody knows whether it was done; None where that is known, or where the provider cannot tell.
     """
 
     retryable: bool = False
+    outcome: Literal["unknown"] | None = None
 
     def __init__(
         self,
@@ -131,6 +133,7 @@ class OperationError(PilotisError):
         provider: str | None = None,
         operation: str | None = None,
         retryable: bool | None = None,
+        outcome: Literal["unknown"] | None = None,
     ) -> None:
         super().__init__(message or type(self).__doc__ or "")
         self.module = module
@@ -138,6 +141,8 @@ class OperationError(PilotisError):
         self.operation = operation
         if retryable is not None:
             self.retryable = retryable
+        if outcome is not None:
+            self.outcome = outcome
 
 
 class NotFoundError(OperationError, LookupError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from enum import Flag
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -77,6 +77,10 @@ class Provider(ABC):
     def classify(self, error: Exception) -> type[OperationError] | None:
         """Tell which error of ours a native error is, or None where it is none of the known ones."""
         return next((ours for native, ours in _BUILTIN_ERRORS if isinstance(error, native)), None)
+
+    def outcome(self, error: Exception) -> Literal["unknown"] | None:
+        """Tell whether a native error leaves open what became of the verb: its answer was lost."""
+        return None
 
     def native(self, kind: type) -> object | None:
         """Return the native client of the given type, or None where there is no such client."""

@@ -56,6 +56,27 @@ def classify(error: Exception) -> type[OperationError] | None:
     return by_type or _by_words(error)
 
 
+_NEVER_DONE = (
+    native.BusyLoadingError,
+    native.AuthenticationError,
+    native.AuthenticationWrongNumberOfArgsError,
+    native.AuthorizationError,
+    native.MaxConnectionsError,
+)
+"""Answers that redis-py takes for errors of the connection."""
+
+
+def mark_unsent(error: Exception) -> None:
+    """Note on an error that no command was sent before it."""
+    error.__dict__["unsent"] = True
+
+
+def is_lost(error: Exception) -> bool:
+    """Tell whether a command may have been done, and its answer was lost."""
+    is_broken = isinstance(error, (native.ConnectionError, native.TimeoutError)) and not isinstance(error, _NEVER_DONE)
+    return is_broken and "unsent" not in error.__dict__
+
+
 def _by_words(error: Exception) -> type[OperationError] | None:
     """Tell apart what redis-py does not; scripts put their own words around those of a command."""
     text = str(error)

@@ -16,7 +16,7 @@ from pilotis.backoff import Backoff
 from pilotis.bridge import pause
 from pilotis.errors import ConnectionFailedError
 
-from pilotis_redis.faults import classify
+from pilotis_redis.faults import classify, mark_unsent
 
 RECONNECTING = Backoff.exponential(0.05, factor=3, maximum=1, jitter=0.5)
 
@@ -37,8 +37,9 @@ class _Patience(_Blocking):
         while True:
             try:
                 return super().get_connection()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            except redis.ConnectionError as error:
+            except (redis.ConnectionError, redis.TimeoutError) as error:
                 if not _may_pass(error, attempt, self.reconnects):
+                    mark_unsent(error)
                     raise
             time.sleep(RECONNECTING.delay(attempt))
             attempt += 1
@@ -56,8 +57,9 @@ class _AsyncPatience(_Async):
         while True:
             try:
                 return await (self._take() if self.can_get_connection() and not self.waiting else self._queue())
-            except redis.ConnectionError as error:
+            except (redis.ConnectionError, redis.TimeoutError) as error:
                 if not _may_pass(error, attempt, self.reconnects):
+                    mark_unsent(error)
                     raise
             await pause(RECONNECTING.delay(attempt))
             attempt += 1
@@ -116,6 +118,6 @@ def _sentinels(pool: Any) -> list[Any]:
     return pool.sentinel_manager.sentinels
 
 
-def _may_pass(error: redis.ConnectionError, attempt: int, reconnects: int) -> bool:
+def _may_pass(error: Exception, attempt: int, reconnects: int) -> bool:
     """Tell whether the server may let us in when it is asked again: it is down or starting, and not unwilling."""
     return attempt <= reconnects and classify(error) is ConnectionFailedError

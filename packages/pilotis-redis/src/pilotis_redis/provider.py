@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pilotis.errors import OperationError
 from pilotis.providers import Provider
 
-from pilotis_redis.faults import classify
+from pilotis_redis.faults import classify, is_lost
 from pilotis_redis.link import RedisLink
 from pilotis_redis.options import RedisOptions
 from pilotis_redis.startup import Eviction, check
@@ -40,6 +40,9 @@ class RedisBacked(Provider):
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         return classify(error) or super().classify(error)
+
+    def outcome(self, error: Exception) -> Literal["unknown"] | None:
+        return "unknown" if is_lost(error) else None
 
     def native(self, kind: type) -> object | None:
         return self.link.native(kind)

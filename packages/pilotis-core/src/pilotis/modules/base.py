@@ -209,6 +209,7 @@ class Portable(Generic[ProviderT]):
             module=self.module,
             provider=self.provider_name,
             operation=operation,
+            outcome=self._own.outcome(error),
         )
 
 
