@@ -32,8 +32,13 @@ class BusKeys:
             found = self._lanes[lane] = LaneKeys(f"{self.prefix}:l:{lane}")
         return found
 
-    def bell(self, worker: str, number: int) -> str:
-        return f"{self.prefix}:b:{worker}:{number}"
+    def place(self, key: str) -> tuple[str, str]:
+        """Return the lane that a key belongs to, and which part of it that is."""
+        lane, _, part = key.removeprefix(f"{self.prefix}:l:").rpartition(":")
+        return lane, part
+
+    def bell(self, worker: str) -> str:
+        return f"{self.prefix}:b:{worker}"
 
     def id(self, id: str) -> str:
         return f"{self.prefix}:i:{id}"

@@ -51,6 +51,10 @@ class Lanes:
         """Return the lanes of all services on the bus, as far as is known here."""
         return await self.registrar.registry()
 
+    async def fresh_registry(self) -> Registry:
+        """Return the lanes of all services on the bus, as Redis has them now."""
+        return await self.registrar.fresh()
+
     async def declare(self, lanes: Sequence[LaneSpec]) -> list[LaneSpec | None]:
         """Make lanes, or note what changed about them; return what was known of each until now, None of a new one."""
         return await self.registrar.declare(lanes)
@@ -61,7 +65,7 @@ class Lanes:
 
     async def restore(self) -> None:
         """Where the database was emptied, declare again what was declared here, with a warning."""
-        await self.registrar.restore()
+        await self.registrar.fresh()
 
     async def pause(self, lanes: Collection[str], *, paused: bool) -> None:
         """Have lanes hand out nothing, or hand out again. Unknown ones do not matter."""
@@ -85,8 +89,7 @@ class Lanes:
         return await states(self.link, self.keys, lanes)
 
     async def _known(self, lanes: Collection[str]) -> list[str]:
-        await self.registrar.restore()  # others may have declared or forgotten some
-        known = (await self.registry()).lanes
+        known = (await self.registrar.fresh()).lanes  # others may have declared or forgotten some
         return [lane for lane in lanes if lane in known]
 
     # Entries

@@ -98,10 +98,10 @@ class Registrar:
             self._registry = None
         return await self.registry()
 
-    async def restore(self) -> None:
-        """Read the registry again; where the database was emptied, declare again what was declared here."""
+    async def fresh(self) -> Registry:
+        """Return what Redis has now; where the database was emptied, what was declared here is declared again."""
         self._registry = None
-        await self.registry()
+        return await self.registry()
 
     async def _load(self) -> Registry:
         version, rows = await self._read()
