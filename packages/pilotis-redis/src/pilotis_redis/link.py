@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from pilotis.bridge import Latch, running_loop
 from pilotis.errors import ConfigurationError
 from redis.exceptions import NoScriptError
@@ -36,6 +38,9 @@ class RedisLink:
         for given in lent:
             _check_lent(given)
         self._options = options
+        self._lent = (client, async_client)
+        self.patience = min((_time_out(given) for given in lent), default=options.timeout)
+        """For how many seconds an answer is waited for; infinite for clients that were passed in and wait for ever."""
         self.is_cluster = _is_cluster(lent[0]) if lent else options.address.kind == "cluster"
         self.address = "the client that was passed in" if lent else options.address.shown
         if lent:
@@ -50,6 +55,16 @@ class RedisLink:
     async def execute(self, *command: Any) -> Any:
         """Run one command and return its reply."""
         return await self._commands.execute(command, {})
+
+    def patient(self, seconds: float) -> RedisLink:
+        """Return a link with connections of its own, for commands that wait on the server for up to `seconds`.
+
+        So what waits holds nobody up, and a connection that broke unnoticed is found out. Close it in the end.
+        With clients that were passed in, theirs are used, with their time-outs: see `patience`.
+        """
+        client, async_client = self._lent
+        options = msgspec.structs.replace(self._options, timeout=self._options.timeout + seconds)
+        return RedisLink(options, client=client, async_client=async_client)
 
     async def execute_waiting(self, *command: Any) -> Any:
         """Run a command that waits on the server, such as `BLPOP`, for as long as it says itself.
@@ -153,6 +168,14 @@ class RedisLink:
         return [{"target_nodes": node} for node in client.get_primaries()]
 
 
+def each_stream(reply: Any) -> Iterable[tuple[bytes, list[Any]]]:
+    """Return the streams that `XREAD` or `XREADGROUP` answered with, and their entries, whatever the protocol."""
+    if isinstance(reply, dict):
+        by_name = cast("dict[bytes, list[list[Any]]]", reply)
+        return [(name, [entry for part in parts for entry in part]) for name, parts in by_name.items()]
+    return [] if reply is None else [(name, entries) for name, entries in reply]
+
+
 def _unfailed(replies: list[Any]) -> list[Any]:
     for reply in replies:
         if isinstance(reply, Exception):
@@ -181,6 +204,13 @@ def _check_lent(client: Any) -> None:
         raise ConfigurationError(f"expected a client of redis-py, got {type(client).__qualname__}")
     if encoder.decode_responses:
         raise ConfigurationError("expected a client that leaves replies as bytes: make it with decode_responses=False")
+
+
+def _time_out(client: Any) -> float:
+    """Return for how long a client waits for an answer."""
+    holder = client.nodes_manager if hasattr(client, "nodes_manager") else client.connection_pool
+    seconds = holder.connection_kwargs.get("socket_timeout")
+    return math.inf if seconds is None else seconds
 
 
 def _is_cluster(client: Any) -> bool:

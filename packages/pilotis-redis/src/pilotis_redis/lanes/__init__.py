@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from pilotis_redis.lanes.lanes import Lanes
     from pilotis_redis.lanes.letters import Meant
     from pilotis_redis.lanes.registry import LaneSpec, Registry
+    from pilotis_redis.lanes.settling import Ending
     from pilotis_redis.lanes.state import LaneState
+    from pilotis_redis.lanes.worker import Worker
 
 __all__ = [
+    "Ending",
     "Head",
     "LaneSpec",
     "LaneState",
@@ -24,6 +27,7 @@ __all__ = [
     "Pushed",
     "Registry",
     "Taken",
+    "Worker",
     "WorkerInfo",
 ]
 
@@ -34,6 +38,8 @@ __getattr__ = lazily(
         "pilotis_redis.lanes.lanes": "Lanes",
         "pilotis_redis.lanes.letters": "Meant",
         "pilotis_redis.lanes.registry": "LaneSpec Registry",
+        "pilotis_redis.lanes.settling": "Ending",
         "pilotis_redis.lanes.state": "LaneState",
+        "pilotis_redis.lanes.worker": "Worker",
     },
 )

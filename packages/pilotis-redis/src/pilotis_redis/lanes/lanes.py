@@ -72,7 +72,9 @@ class Lanes:
         found = await self._known(lanes)
         if found:
             news = [("XADD", self.keys.news, "MAXLEN", "~", 1000, "*", "w", lane) for lane in found]
-            await self.link.transaction([("SADD" if paused else "SREM", self.keys.paused, *found), *news])
+            bells = await self._bells() if paused else []  # reads that wait now must hand out nothing more
+            rings = [("XADD", bell, "NOMKSTREAM", "*", "w", lane) for bell in bells for lane in found]
+            await self.link.transaction([("SADD" if paused else "SREM", self.keys.paused, *found), *rings, *news])
 
     async def purge(self, lanes: Collection[str]) -> int:
         """Drop what waits in lanes, and return how many entries that were."""
@@ -87,6 +89,10 @@ class Lanes:
     async def states(self, lanes: Sequence[str]) -> list[LaneState]:
         """Tell how lanes are doing, in their order."""
         return await states(self.link, self.keys, lanes)
+
+    async def _bells(self) -> list[str]:
+        workers = await self.link.execute("ZRANGE", self.keys.workers, 0, -1)
+        return [self.keys.bell(worker.decode()) for worker in workers]
 
     async def _known(self, lanes: Collection[str]) -> list[str]:
         known = (await self.registrar.fresh()).lanes  # others may have declared or forgotten some

@@ -56,7 +56,8 @@ async def states(link: RedisLink, keys: BusKeys, lanes: Sequence[str]) -> list[L
 
 
 def _state(lane: str, workers: Sequence[WorkerInfo], *reply: Any) -> LaneState:
-    paused, queued, held, delayed, next_due, in_flight, dead, oldest, counters = reply
+    paused, queued, held, delayed, next_due, in_flight, dead, oldest, flat = reply
+    counters = {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
     handlers = [worker.lanes[lane] for worker in workers if lane in worker.lanes]
     return LaneState(
         lane=lane,
@@ -68,7 +69,7 @@ def _state(lane: str, workers: Sequence[WorkerInfo], *reply: Any) -> LaneState:
         in_flight=in_flight,
         dead=dead,
         oldest=_seconds(oldest),
-        counters={name.decode(): int(number) for name, number in zip(counters[::2], counters[1::2], strict=True)},
+        counters=counters | {"delivered": counters.get("delivered", 0) + in_flight},  # counted once it is settled
         readers=len(handlers),
         disagrees=any(named != handlers[0] for named in handlers),
     )

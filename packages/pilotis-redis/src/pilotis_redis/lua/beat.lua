@@ -1,13 +1,24 @@
 -- Have a worker be alive for a while longer, and find those that are not.
--- KEYS[1..2]  workers, infos
+-- KEYS[1..4]  workers, infos, news, the worker's bell
 -- ARGV[1]     the worker
 -- ARGV[2]     for how long it is taken for alive, in milliseconds
--- Result:     [1, or 0 if it was taken for dead; the workers that were found dead now].
+-- ARGV[3]     1 if it may tell who is dead: after an outage, the others are late too
+-- Result:     [1, or 0 if it was taken for dead; what those said of themselves that were found dead now].
+local BELL_OUTLIVES = 10 -- lives: so that the bells of the dead do not stay for ever
 local now = now_ms()
-local is_alive = redis.call('ZADD', KEYS[1], 'XX', 'CH', now + ARGV[2], ARGV[1])
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
-for _, worker in ipairs(dead) do
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+    return {0, {}}
+end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[4], ARGV[2] * BELL_OUTLIVES)
+local infos = {}
+local dead = ARGV[3] == '1' and redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100) or {}
+for index, worker in ipairs(dead) do
+    infos[index] = redis.call('HGET', KEYS[2], worker) or worker
     redis.call('ZREM', KEYS[1], worker)
     redis.call('HDEL', KEYS[2], worker)
 end
-return {is_alive, dead}
+if #dead > 0 then
+    tell(KEYS[3], 'dead')
+end
+return {1, infos}

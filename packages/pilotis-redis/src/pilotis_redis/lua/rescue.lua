@@ -1,19 +1,18 @@
 -- Hand on what those hold who are not alive.
--- KEYS[1..3]   workers, sequence, news
--- KEYS[4..14]  the lane
--- ARGV[1]      the lane's name
--- ARGV[2]      how many entries of a stream, at most
--- ARGV[3]      how many workers may die of an entry before it is a dead letter
--- Result:      [how many were handed on, how many are dead letters now, 1 if there may be more].
-local most, max_crashes = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- KEYS[1..3]  workers, sequence, news
+-- KEYS[4..]   the keys of each lane, eleven by eleven
+-- ARGV[1]     how many entries, at most
+-- ARGV[2..]   for each lane its name, and how many workers may die of an entry before it is a dead letter
+-- Result:     for each lane [how many were handed on, how many are dead letters now, 1 if there may be more].
+local budget = tonumber(ARGV[1])
 local now = now_ms()
-local rescued, died, is_sooner, is_more = 0, 0, false, 0
 
-local function hand_on(stream, consumer, id)
+-- Hand one entry on. Returns whether it is a dead letter now, and whether something is due sooner than all else of the lane.
+local function hand_on(at, stream, consumer, id, max_crashes)
     redis.call('XACK', stream, GROUP, id)
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if not entry then
-        return
+        return false, false
     end
     redis.call('XDEL', stream, id)
     local body = entry[2][4]
@@ -22,38 +21,49 @@ local function hand_on(stream, consumer, id)
     fields[FIRST] = fields[FIRST] > 0 and fields[FIRST] or now
     local head = cmsgpack.pack(fields)
     if fields[CRASHES] < max_crashes then
-        redis.call('XADD', part(4, SUSPECT), '*', 'h', head, 'b', body)
-        rescued = rescued + 1
-        return
+        redis.call('XADD', part(at, SUSPECT), '*', 'h', head, 'b', body)
+        return false, false
     end
-    bury(4, head, body, 'crashed', fields[CRASHES] .. ' workers died while they handled it', '', consumer, now)
-    if fields[MEMBER] ~= '' and advance(4, KEYS[2], fields[MEMBER], now) then
-        is_sooner = true
-    end
-    died = died + 1
+    bury(at, head, body, 'crashed', fields[CRASHES] .. ' workers died while they handled it', '', consumer, now)
+    return true, fields[MEMBER] ~= '' and advance(at, KEYS[2], fields[MEMBER], now)
 end
 
-for which = SUSPECT, LOW do
-    local stream = part(4, which)
-    for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, GROUP)) do
-        local name, pending = consumer[2], consumer[4]
-        if not redis.call('ZSCORE', KEYS[1], name) then
-            for _, entry in ipairs(redis.call('XPENDING', stream, GROUP, '-', '+', most, name)) do
-                hand_on(stream, name, entry[1])
-                pending = pending - 1
-            end
-            if pending > 0 then
-                is_more = 1
-            else
-                redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)
+local function rescue(at, lane, max_crashes)
+    local rescued, died, is_sooner, is_more = 0, 0, false, 0
+    for which = SUSPECT, LOW do
+        local stream = part(at, which)
+        local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
+        for _, consumer in ipairs(consumers.err and {} or consumers) do -- it fails where the lane is gone
+            local name, pending = consumer[2], consumer[4]
+            if not redis.call('ZSCORE', KEYS[1], name) then
+                local entries = pending > 0 and budget > 0 and redis.call('XPENDING', stream, GROUP, '-', '+', budget, name) or {}
+                for _, entry in ipairs(entries) do
+                    local is_dead, sooner = hand_on(at, stream, name, entry[1], max_crashes)
+                    died = died + (is_dead and 1 or 0)
+                    rescued = rescued + (is_dead and 0 or 1)
+                    is_sooner = is_sooner or sooner
+                end
+                budget = budget - #entries
+                if pending > #entries then
+                    is_more = 1
+                else
+                    redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, name)
+                end
             end
         end
     end
+    if rescued + died > 0 then
+        redis.call('HINCRBY', part(at, COUNTERS), 'delivered', rescued + died)
+        redis.call('HINCRBY', part(at, COUNTERS), 'died', died)
+    end
+    if is_sooner then
+        tell(KEYS[3], lane)
+    end
+    return {rescued, died, is_more}
 end
-if died > 0 then
-    redis.call('HINCRBY', part(4, COUNTERS), 'died', died)
+
+local result = {}
+for index = 1, (#ARGV - 1) / 2 do
+    result[index] = rescue(4 + (index - 1) * LANE_KEYS, ARGV[index * 2], tonumber(ARGV[index * 2 + 1]))
 end
-if is_sooner then
-    tell(KEYS[3], ARGV[1])
-end
-return {rescued, died, is_more}
+return result

@@ -5,7 +5,7 @@
 -- ARGV[2]      the lane's name
 -- ARGV[3]      a MessagePack array of [stream, entry id, verdict, ...]: 'done' and 'back' stand alone; a chain's member follows 'done' ('' without one);
 --              after 'retry': delay (ms), 1 if the run counts; after 'dead': cause, error, traceback.
--- Result:      for each 1, or 0 where it was no longer the worker's: nothing happened then.
+-- Result:      for each 1, or 0 where it is in nobody's hands any more: nothing happened then; 'dead' for a worker that is taken for dead.
 local outcomes = cmsgpack.unpack(ARGV[3])
 local result, counts = {}, {}
 local now = now_ms()
@@ -61,10 +61,7 @@ end
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     redis.call('HINCRBY', part(4, COUNTERS), 'fenced', #outcomes)
-    for index = 1, #outcomes do
-        result[index] = 0
-    end
-    return result
+    return 'dead'
 end
 for index, outcome in ipairs(outcomes) do
     local stream = outcome[1]
@@ -73,6 +70,7 @@ for index, outcome in ipairs(outcomes) do
         verdicts[outcome[3]](stream, outcome)
     end
 end
+counts.delivered = (counts.succeeded or 0) + (counts.retried or 0) + (counts.died or 0) -- what is in flight is counted apart
 for what, number in pairs(counts) do
     redis.call('HINCRBY', part(4, COUNTERS), what, number)
 end

@@ -7,7 +7,7 @@
 -- ARGV[4]      the bells that were heard, as a MessagePack array of entry ids
 -- ARGV[5..]    for each lane its name and its capacity
 -- Result:      'dead' for a worker that is taken for dead; else for each lane [paused (0 or 1), until the next is due (ms, -1: nothing is delayed),
---              more is due (0 or 1), [stream, entry id, head, body, stream, ...]].
+--              more is due (0 or 1), [stream, entry id, head, body, stream, ...]], or false where there is no such lane.
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return 'dead'
 end
@@ -50,11 +50,11 @@ local function read(at, stream, most, found)
     return #entries
 end
 
-local result = {}
-for index = 1, (#ARGV - 4) / 2 do
-    local at = 5 + (index - 1) * LANE_KEYS
-    local capacity = tonumber(ARGV[4 + index * 2])
-    local paused = redis.call('SISMEMBER', KEYS[2], ARGV[3 + index * 2])
+local function take(at, lane, capacity)
+    if redis.call('EXISTS', part(at, SUSPECT), part(at, HIGH), part(at, NORMAL), part(at, LOW)) < 4 then
+        return false
+    end
+    local paused = redis.call('SISMEMBER', KEYS[2], lane)
     local more_due = movable > 0 and mature(at)
     local found = {}
     if paused == 0 and capacity > 0 then
@@ -67,11 +67,13 @@ for index = 1, (#ARGV - 4) / 2 do
                 capacity = capacity - read(at, stream, capacity, found)
             end
         end
-        if #found > 0 then
-            redis.call('HINCRBY', part(at, COUNTERS), 'delivered', #found / 4)
-        end
     end
     local next_due = redis.call('ZRANGE', part(at, DUE), 0, 0, 'WITHSCORES')[2]
-    result[index] = {paused, next_due and math.max(0, next_due - now) or -1, more_due and 1 or 0, found}
+    return {paused, next_due and math.max(0, next_due - now) or -1, more_due and 1 or 0, found}
+end
+
+local result = {}
+for index = 1, (#ARGV - 4) / 2 do
+    result[index] = take(5 + (index - 1) * LANE_KEYS, ARGV[3 + index * 2], tonumber(ARGV[4 + index * 2]))
 end
 return result
