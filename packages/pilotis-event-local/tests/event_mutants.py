@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
 import msgspec
-from pilotis.providers import DeadFilter, Delivery, Emitted, EventLane, LaneInfo, Latch, Outcome, OutgoingEvent
+from pilotis.providers import (
+    DeadEvent,
+    DeadFilter,
+    Delivery,
+    Emitted,
+    EventLane,
+    LaneInfo,
+    Latch,
+    Outcome,
+    OutgoingEvent,
+)
 from pilotis_event_local import LocalEvents
+from pilotis_event_local.lanes import Entry, Lane
 
 
 class ForgetsDelay(LocalEvents):
@@ -157,3 +168,94 @@ class CountsNothing(LocalEvents):
 
     async def lanes(self) -> list[LaneInfo]:
         return [msgspec.structs.replace(info, emitted=0) for info in await super().lanes()]
+
+
+class DeclaresWithoutAnswer(LocalEvents):
+    """Says that every lane is new."""
+
+    async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
+        await super().declare(lanes)
+        return [None for _ in lanes]
+
+
+class ForgetsNothing(LocalEvents):
+    """Keeps a lane that is to be removed."""
+
+    async def forget(self, lanes: Collection[str]) -> None:
+        return
+
+
+class KnowsNoLag(LocalEvents):
+    """Takes what waits for new."""
+
+    async def lanes(self) -> list[LaneInfo]:
+        return [msgspec.structs.replace(info, oldest=0.0) for info in await super().lanes()]
+
+
+class CountsNoRefusals(LocalEvents):
+    """Does not note what was settled in vain."""
+
+    async def lanes(self) -> list[LaneInfo]:
+        return [msgspec.structs.replace(info, fenced=0) for info in await super().lanes()]
+
+
+class TailsNothing(LocalEvents):
+    """Has nothing to look at."""
+
+    async def tail(self) -> AsyncGenerator[OutgoingEvent, None]:
+        for event in ():
+            yield event
+
+
+class KnowsNoBeginnings(LocalEvents):
+    """Says that what died had never failed before."""
+
+    async def dead(self, where: DeadFilter) -> AsyncGenerator[DeadEvent, None]:
+        async for dead in super().dead(where):
+            yield msgspec.structs.replace(dead, first_at=dead.died_at)
+
+
+class BlamesWhatIsPutOff(LocalEvents):
+    """Takes what is put off for a failure."""
+
+    def _note_failure(self, entry: Entry, outcome: Outcome) -> None:
+        super()._note_failure(entry, msgspec.structs.replace(outcome, counted=True))
+        entry.attempts -= not outcome.counted
+
+
+class KeepsAttempts(LocalEvents):
+    """Puts a dead letter back with one attempt used up."""
+
+    async def receive(self, capacity: Mapping[str, int], wake: Latch) -> list[Delivery]:
+        deliveries = await super().receive(capacity, wake)
+        died = {info.lane: info.died for info in await self.lanes()}
+        return [msgspec.structs.replace(it, attempt=it.attempt + died[it.lane]) for it in deliveries]
+
+
+class RoundsDelays(LocalEvents):
+    """Waits for whole seconds."""
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        return await super().settle([msgspec.structs.replace(it, delay=float(int(it.delay))) for it in outcomes])
+
+
+class HurriesRetries(LocalEvents):
+    """Waits half as long as it should."""
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        return await super().settle([msgspec.structs.replace(it, delay=it.delay / 2) for it in outcomes])
+
+
+class LetsRetriesBeOvertaken(LocalEvents):
+    """Hands out the next of a key while the first waits for its next attempt."""
+
+    def _note_failure(self, entry: Entry, outcome: Outcome) -> None:
+        super()._note_failure(entry, outcome)
+        self._delay(entry.lane.advance(entry, self.context.clock.monotonic()))
+
+
+class TakesInTwice(LocalEvents):
+    """Puts an event into its lanes twice."""
+
+    def _route(self, name: str) -> list[Lane]:
+        return [*super()._route(name)] * 2

@@ -14,7 +14,7 @@ import pytest
 from pilotis.backoff import Backoff
 from pilotis.bridge import Latch, pause
 from pilotis.context import Context
-from pilotis.errors import ClosedError, ConfigurationError, ConnectionFailedError, InvalidInputError, UnsupportedError
+from pilotis.errors import ClosedError, ConfigurationError, ConnectionFailedError, UnsupportedError
 from pilotis.handlers import Handlers
 from pilotis.modules.event import Event, EventBus, Message, RetryLater
 from pilotis.modules.event.schedule import on_cron
@@ -256,24 +256,6 @@ async def test_handlers_emit_outside_of_the_group_they_were_caused_by(bus: Any, 
     assert seen.data == ["followed"]
 
 
-async def test_batches(bus: Any, colour: Colour, clock: ManualClock) -> None:
-    """A handler is given as many events as it takes at once, or what came `within` its time; they fail together."""
-    batches: list[list[Any]] = []
-
-    def handle(events: list[Event[int]]) -> None:
-        batches.append([event.data for event in events])
-        if batches[-1] == [3]:
-            raise ValueError
-
-    bus.on("order.placed", id="bulk", batch=3, within=0.5, concurrency=1)(handle)
-    await bus.emit_many([Message("order.placed", number) for number in (0, 1, 2, 3)])
-    await soon(lambda: len(batches) == 1)
-    await advance(clock, 0.5)
-    assert await drained(bus)
-    assert batches == [[0, 1, 2], [3]]
-    assert [3] == [it.data async for it in bus.dead_letters()]
-
-
 async def test_a_batch_is_filled_by_what_comes_later(bus: Any, colour: Colour, clock: ManualClock) -> None:
     """A handler that waits for a batch is run as soon as it is whole, time after time."""
     batches: list[list[Any]] = []
@@ -445,23 +427,6 @@ async def test_every_and_cron_fire_at_their_times(bus: Any, colour: Colour, cloc
     assert seen.data.count("n") == 1
 
 
-async def test_a_fire_happens_once_for_all(context: Context, colour: Colour, clock: ManualClock) -> None:
-    """Two processes with the same schedule on one backend emit one event."""
-    provider, seen = LocalEvents(), Seen()
-    buses = [colour.voice(EventBus(provider, context=context)) for _ in range(2)]
-    for bus in buses:
-        bus.on("report.due", id="reports")(seen)
-        bus.every(60, "report.due")
-        await bus.open()
-    await soon(lambda: clock.waiting >= 2)
-    clock.advance(60)
-    await seen.times(1)
-    for bus in buses:
-        assert await drained(bus)
-        await bus.close()
-    assert len(seen.events) == 1
-
-
 def test_cron_minds_the_time_zone() -> None:
     """Three o'clock in Paris is at one or two in UTC, as the season says."""
     periodic = on_cron("0 3 * * *", "Europe/Paris", Message("a"), None)
@@ -550,14 +515,6 @@ async def test_drain_waits_by_the_clock(bus: Any, colour: Colour, clock: ManualC
     threading.Thread(target=lambda: (clock.wait_for_waiters(2), clock.advance(30)), daemon=True).start()
     assert await bus.drain(60)
     assert seen.data == [1]
-
-
-async def test_too_many_bytes_are_refused(context: Context, colour: Colour) -> None:
-    """An event is bounded by the settings."""
-    bus = colour.voice(EventBus(LocalEvents(), settings=EventSettings(max_bytes=100), context=context))
-    with pytest.raises(InvalidInputError, match=r"more than the 100 of event\.max_bytes"):
-        await bus.emit("order.placed", "x" * 100)
-    await bus.close()
 
 
 async def test_a_backend_that_fails_is_waited_for(

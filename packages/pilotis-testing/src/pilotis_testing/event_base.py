@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pilotis.backoff import Backoff
@@ -29,6 +29,8 @@ from pilotis_testing.conformance import Conformance
 
 PAUSE = 10.0
 """Seconds: the wait between attempts."""
+PATIENCE = 10.0
+"""Real seconds that a test waits for what must come."""
 LANE = EventLane("order.* audit", "order.*", "audit")
 
 
@@ -79,6 +81,34 @@ class Held(Seen):
 class EventTests(Conformance):
     """The fixtures."""
 
+    slack: ClassVar[float] = 0.0
+    """By how many seconds the backend's time may run on by itself during a test."""
+
+    def near(self, seconds: float) -> Any:
+        """Return what equals `seconds` to the millisecond, and as far as the backend's time stands still."""
+        return pytest.approx(seconds, abs=self.slack + 0.0005)
+
+    @pytest.fixture
+    def another(self, provider: EventProvider) -> Callable[[], EventProvider]:
+        """What makes the provider of one more process of the service.
+
+        One that keeps its lanes in its own object stands for all processes itself.
+        """
+        return lambda: provider
+
+    async def die(self, provider: EventProvider) -> None:
+        """Have a provider that `another` made be gone like a process that was killed, and be known to be gone."""
+        raise NotImplementedError(f"{type(self).__qualname__} has DURABLE, and must override `die`")
+
+    @pytest.fixture
+    def second(self, another: Callable[[], EventProvider], clock: ManualClock, colour: Colour) -> Iterator[Any]:
+        """The bus of another process of the service."""
+        context = Context(clock=clock)
+        bus = EventBus(another(), settings=EventSettings(backoff=Backoff.fixed(PAUSE), grace=5), context=context)
+        yield colour.voice(bus)
+        bus.close()
+        context.runtime.stop()
+
     @pytest.fixture
     def context(self, clock: ManualClock) -> Iterator[Context]:
         """What the bus and a second one share."""
@@ -118,6 +148,16 @@ class Reader:
         wake.set()
         return await self.provider.receive({lane.id: most}, wake)
 
+    async def obtain(self, count: int = 1, lane: EventLane = LANE) -> list[Delivery]:
+        """Return so many deliveries, and wait for them if need be."""
+        deadline = time.monotonic() + PATIENCE
+        taken: list[Delivery] = []
+        while len(taken) < count:
+            assert time.monotonic() < deadline, f"there are {len(taken)} of {count} deliveries"
+            taken += await self.take(count - len(taken), lane)
+            await pause(0.001)
+        return taken
+
     async def settle(self, verdict: Any, *deliveries: Delivery, **how: Any) -> list[bool]:
         """Settle deliveries, all in one way."""
         return await self.provider.settle([Outcome(delivery=it, verdict=verdict, **how) for it in deliveries])
@@ -144,7 +184,7 @@ async def info(bus: Any, lane: str) -> Any:
     return next(it for it in await bus.lanes() if it.lane == lane)
 
 
-async def drained(bus: Any, patience: float = 3.0) -> bool:
+async def drained(bus: Any, patience: float = PATIENCE) -> bool:
     """Wait until nothing is left to do, in real seconds: a clock that stands still would wait for ever."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -154,9 +194,9 @@ async def drained(bus: Any, patience: float = 3.0) -> bool:
     return False
 
 
-async def soon_delayed(bus: Any, lane: str) -> None:
-    """Wait until a lane has something delayed."""
-    await _soon(bus, lane, lambda it: it.delayed > 0)
+async def soon_delayed(bus: Any, lane: str, count: int = 1) -> None:
+    """Wait until a lane has so much delayed."""
+    await _soon(bus, lane, lambda it: it.delayed >= count)
 
 
 async def soon_free(bus: Any, lane: str) -> None:
@@ -164,7 +204,7 @@ async def soon_free(bus: Any, lane: str) -> None:
     await _soon(bus, lane, lambda it: it.in_flight == 0)
 
 
-async def _soon(bus: Any, lane: str, condition: Callable[[Any], bool], patience: float = 3.0) -> None:
+async def _soon(bus: Any, lane: str, condition: Callable[[Any], bool], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not condition(await info(bus, lane)):
         assert time.monotonic() < deadline, f"it did not come true: {await info(bus, lane)}"

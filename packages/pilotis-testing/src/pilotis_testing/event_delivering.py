@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,11 +85,11 @@ class DeliveringTests(EventTests):
         assert ids == [event.id for event in seen.events]
 
     async def test_an_event_that_nobody_wants_is_kept_nowhere(
-        self, provider: EventProvider, context: Context, bus: Any, colour: Colour
+        self, another: Callable[[], EventProvider], context: Context, bus: Any, colour: Colour
     ) -> None:
         """It does not turn up later, its id is not remembered, and `unrouted = "error"` refuses it."""
         await bus.emit("order.placed", 1, id="early")
-        strict = colour.voice(EventBus(provider, settings=EventSettings(unrouted="error"), context=context))
+        strict = colour.voice(EventBus(another(), settings=EventSettings(unrouted="error"), context=context))
         with pytest.raises(NotFoundError, match=r"nobody subscribes to order\.placed"):
             await strict.emit("order.placed", 2)
         seen = Seen()
@@ -100,43 +101,36 @@ class DeliveringTests(EventTests):
         assert seen.data == [3]
         await strict.close()
 
-    async def test_lanes_take_events_while_nobody_reads(
-        self, provider: EventProvider, context: Context, colour: Colour
-    ) -> None:
+    async def test_lanes_take_events_while_nobody_reads(self, bus: Any, second: Any, colour: Colour) -> None:
         """What was emitted before any reader began is handled when one does."""
         seen = Seen()
-        emitting = Context(clock=context.clock, runtime=context.runtime, role="emit")
-        emitter = colour.voice(EventBus(provider, context=emitting))
-        emitter.on("order.placed", id="stock")(seen)
-        await emitter.emit("order.placed", 1)
-        assert (await info(emitter, "order.placed stock")).queued == 1
+        second.context.role = "emit"
+        second.on("order.placed", id="stock")(seen)
+        await second.emit("order.placed", 1)
+        assert (await info(second, "order.placed stock")).queued == 1
         assert seen.data == []
-        worker = colour.voice(EventBus(provider, context=context))
-        worker.on("order.placed", id="stock")(seen)
-        await worker.open()
-        assert await drained(worker)
+        bus.on("order.placed", id="stock")(seen)
+        await bus.open()
+        assert await drained(bus)
         assert seen.data == [1]
-        await worker.close()
 
     async def test_closing_gives_back_what_was_not_done(
-        self, provider: EventProvider, context: Context, colour: Colour
+        self, another: Callable[[], EventProvider], context: Context, bus: Any, colour: Colour
     ) -> None:
         """A bus that is closed over a handler at work gives its delivery back: the next bus handles it."""
         held, seen = Held(), Seen()
-        first = colour.voice(EventBus(provider, settings=EventSettings(grace=0.02), context=context))
+        first = colour.voice(EventBus(another(), settings=EventSettings(grace=0.02), context=context))
         first.on("order.placed", id="stock", concurrency=1)(held)
         await first.emit("order.placed", 1)
         await held.times(1)
         await first.emit("order.placed", 2)
         await first.close()
         held.let_go()
-        second = colour.voice(EventBus(provider, context=context))
-        second.on("order.placed", id="stock", concurrency=1)(seen)
-        await second.open()
-        assert await drained(second)
+        bus.on("order.placed", id="stock", concurrency=1)(seen)
+        await bus.open()
+        assert await drained(bus)
         assert sorted(seen.data) == [1, 2]
         assert seen.attempts == [1, 1]
-        await second.close()
 
     async def test_unsubscribing_ends_deliveries(self, provider: EventProvider, bus: Any, colour: Colour) -> None:
         """Nothing more is handled; without DURABLE the lane is gone."""

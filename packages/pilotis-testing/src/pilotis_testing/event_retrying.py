@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pilotis.backoff import Backoff
 from pilotis.errors import UnsupportedError
 from pilotis.modules.event import DeadLetter, Discard, Event, Message, RetryLater
 from pilotis.providers import EventCapability, EventProvider
@@ -30,21 +29,6 @@ from pilotis_testing.event_base import (
 class RetryingTests(EventTests):
     """Attempts, waits and dead letters."""
 
-    async def test_a_failed_run_is_repeated_after_its_wait(self, bus: Any, colour: Colour, clock: ManualClock) -> None:
-        """Each attempt is numbered, and follows the one before by its backoff, not a moment earlier."""
-        seen = Seen(failures=2)
-        bus.on("order.placed", id="stock", attempts=3, backoff=Backoff.exponential(4))(seen)
-        await bus.emit("order.placed", 1)
-        for attempt, wait in ((1, 4), (2, 8)):
-            await seen.times(attempt)
-            await soon_delayed(bus, "order.placed stock")
-            await advance(clock, wait - 0.125)
-            lane = await info(bus, "order.placed stock")
-            assert (1, 0.125) == (lane.delayed, lane.next_due)
-            await advance(clock, 0.125)
-        assert await drained(bus)
-        assert seen.attempts == [1, 2, 3]
-
     async def test_only_what_failed_runs_again(self, bus: Any, colour: Colour, clock: ManualClock) -> None:
         """The other subscriptions of the event are left alone; handlers without an id run all again."""
         good, bad, calm, torn = Seen(), Seen(failures=1), Seen(), Seen(failures=1)
@@ -59,16 +43,6 @@ class RetryingTests(EventTests):
         assert await drained(bus)
         assert [[1], [1, 2], [1, 2], [1, 2]] == [good.attempts, bad.attempts, calm.attempts, torn.attempts]
 
-    async def test_the_event_decides_before_the_subscription(self, bus: Any, colour: Colour) -> None:
-        """Attempts: settings, then the subscription's, then those of `emit`, then the message's own."""
-        seen = Seen(failures=100)
-        bus.on("order.placed", id="stock", attempts=2, backoff=0)(seen)
-        messages = [Message("order.placed", "own", attempts=4), Message("order.placed", "given")]
-        await bus.emit_many(messages, attempts=3)
-        await bus.emit("order.placed", "none")
-        assert await drained(bus)
-        assert (4, 3, 2) == tuple(seen.data.count(data) for data in ("own", "given", "none"))
-
     async def test_the_last_failure_makes_a_dead_letter(self, bus: Any, colour: Colour, clock: ManualClock) -> None:
         """It holds the event, the error with its traceback, the attempts and the time."""
         bus.on("order.placed", id="stock", attempts=2, backoff=0)(Seen(failures=9, error=ValueError("no tea left")))
@@ -80,7 +54,7 @@ class RetryingTests(EventTests):
         )  # fmt: skip
         assert dead.error == "ValueError: no tea left"
         assert "event_base.py" in dead.traceback
-        assert dead.died_at.timestamp() == clock.time()
+        assert dead.died_at.timestamp() == self.near(clock.time())
         assert (await info(bus, "order.placed stock")).dead == 1
 
     async def test_data_that_does_not_fit_is_dead_at_once(self, bus: Any, colour: Colour) -> None:
@@ -99,12 +73,12 @@ class RetryingTests(EventTests):
 
     async def test_a_handler_may_put_it_off(self, bus: Any, colour: Colour, clock: ManualClock) -> None:
         """`RetryLater` waits as long as it says, and does not count as an attempt."""
-        seen = Seen(failures=1, error=RetryLater(after=60))
+        seen = Seen(failures=1, error=RetryLater(after=600))
         bus.on("order.placed", id="stock")(seen)
         await bus.emit("order.placed", 1)
         await soon_delayed(bus, "order.placed stock")
-        assert (await info(bus, "order.placed stock")).next_due == pytest.approx(60)
-        await advance(clock, 60)
+        assert (await info(bus, "order.placed stock")).next_due == self.near(600)
+        await advance(clock, 600 + self.slack)
         assert await drained(bus)
         assert seen.attempts == [1, 1]
 
@@ -130,12 +104,12 @@ class RetryingTests(EventTests):
             with pytest.raises(UnsupportedError):
                 await bus.emit("order.placed", 1, delay=5)
             return
-        await bus.emit("order.placed", 1, delay=5)
-        assert not await bus.drain(4)
-        await advance(clock, 4.875)
+        await bus.emit("order.placed", 1, delay=500)
+        assert not await bus.drain(400 - self.slack)
+        await advance(clock, 499.999 - self.slack)
         lane = await info(bus, "order.placed stock")
         assert (0, 1, []) == (lane.queued, lane.delayed, seen.data)
-        await advance(clock, 0.125)
+        await advance(clock, 0.001 + self.slack)
         assert await drained(bus)
         assert seen.data == [1]
 

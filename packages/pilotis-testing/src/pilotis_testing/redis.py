@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -15,14 +16,55 @@ SLOTS = 16384
 CLUSTER = "redis+cluster://"
 
 _AGE = """
+local by = tonumber(ARGV[1])
+
+local function age_scores(key)
+    local entries = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for index = 1, #entries, 2 do
+        redis.call('ZADD', key, entries[index + 1] - by, entries[index])
+    end
+    return #entries > 0
+end
+
+-- What lanes pack begins with a head, whose seventh field is a time, or 0; some of it ends with a time.
+local function age_packed(key, ends_with_time)
+    local packed = redis.call('HGETALL', key)
+    for index = 1, #packed, 2 do
+        local parts = {cmsgpack.unpack(packed[index + 1])}
+        local head = cmsgpack.unpack(parts[1])
+        head[7] = head[7] > 0 and head[7] - by or 0
+        parts[1] = cmsgpack.pack(head)
+        parts[#parts] = ends_with_time and parts[#parts] - by or parts[#parts]
+        redis.call('HSET', key, packed[index], cmsgpack.pack(unpack(parts)))
+    end
+end
+
+local function age_lane(key, bus, lane, part)
+    if part == 'd' then
+        age_scores(key)
+    elseif part == 'z' and age_scores(key) then
+        redis.call('XADD', bus .. ':news', '*', 'w', lane)
+    elseif part == 'e' or part == 'q' or part == 'x' then
+        age_packed(key, part ~= 'e')
+    end
+end
+
+-- What ends with the process that it belongs to, in real time: it is renewed, or not.
+local function is_alive(key)
+    return string.match(key, '^{[^}]+}:[gb]:') or string.match(key, '^{[^}]+}:tail$')
+end
+
 local cursor = '0'
 repeat
     local step = redis.call('SCAN', cursor, 'COUNT', 1000)
     cursor = step[1]
     for _, key in ipairs(step[2]) do
         local left = redis.call('PTTL', key)
-        if left >= 0 then
-            redis.call('PEXPIRE', key, left - tonumber(ARGV[1]))
+        local bus, lane, part = string.match(key, '^({[^}]+}):l:(.+):(%l)$')
+        if bus then
+            age_lane(key, bus, lane, part)
+        elseif left >= 0 and not is_alive(key) then
+            redis.call('PEXPIRE', key, left - by)
         end
     end
 until cursor == '0'
@@ -30,9 +72,10 @@ until cursor == '0'
 
 
 class RedisClock(ManualClock):
-    """A manual clock that takes the entries of a Redis along: `advance` takes from each ttl what it moves on by.
+    """A manual clock that takes what is in a Redis along: `advance` makes it older by what it moves on by.
 
-    So suites see real expiry, decided by the server, and wait for nothing.
+    That is each ttl, and in lanes the times of what is delayed, held or dead; readers are told. So suites see what the
+    server decides, and wait for nothing.
     """
 
     def __init__(self, url: str) -> None:
@@ -42,6 +85,19 @@ class RedisClock(ManualClock):
     def advance(self, seconds: float) -> None:
         age(self._url, seconds)
         super().advance(seconds)
+
+    def wait_for_waiters(self, count: int = 1) -> None:
+        """Return at once: who waits for the server need not be there before it has something."""
+
+
+class RedisWallClock(RedisClock):
+    """The same for providers that tell what time it was: the wall time is the server's, and always now.
+
+    What happened before an `advance` is so much longer ago after it.
+    """
+
+    def time(self) -> float:
+        return time.time()
 
 
 class RedisNode(RedisServer):
@@ -86,7 +142,7 @@ def each_server(url: str) -> list[str]:
 
 
 def age(url: str, seconds: float) -> None:
-    """Have every key of a database come nearer to its end; those that reach it are gone."""
+    """Make all that is in a database older. Keys that reach their end are gone."""
     for server in each_server(url):
         tell(server, "EVAL", _AGE, 0, int(seconds * 1000))
 

@@ -78,6 +78,11 @@ class EventBus(Emitting, Declarations):
         """How many handlers were given up after their timeout, and still run: nothing can stop a thread."""
         return self._runner.stuck.value
 
+    @property
+    def fenced(self) -> int:
+        """How many deliveries were handled here in vain: they were another process's by then, who handles them too."""
+        return self._dispatcher.fenced
+
     # Declaring
 
     def include(self, handlers: Declarations) -> None:
