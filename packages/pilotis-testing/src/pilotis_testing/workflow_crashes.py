@@ -57,7 +57,7 @@ class CrashingProvider:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._provider, name)
-        if name.startswith("_") or not callable(member) or name in ("classify", "native"):
+        if name.startswith("_") or not callable(member) or name in ("classify", "outcome", "native"):
             return member
         return partial(self._call, name, cast("Callable[..., Awaitable[Any]]", member))
 
