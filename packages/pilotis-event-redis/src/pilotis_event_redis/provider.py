@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,19 @@ from pilotis.providers import (
     OutgoingEvent,
 )
 from pilotis_redis import RedisBacked, RedisOptions
-from pilotis_redis.lanes import Lanes, LaneSpec, LaneState, Letter, Meant, Push, Pushed, Registry
+from pilotis_redis.lanes import (
+    Ending,
+    Lanes,
+    LaneSpec,
+    LaneState,
+    Letter,
+    Meant,
+    Push,
+    Pushed,
+    Registry,
+    Taken,
+    Worker,
+)
 
 _PRIORITIES: dict[str, Any] = {"high": "h", "normal": "n", "low": "l"}
 _SPELLED: dict[str, Any] = {letter: priority for priority, letter in _PRIORITIES.items()}
@@ -35,6 +48,10 @@ class RedisEventsOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown
     remember_generated: Annotated[float, msgspec.Meta(ge=0, le=ID_TTL)] = 600
     """How long the id of an event is remembered that was emitted without one. Such an id comes again only where an
     emit whose answer was lost is repeated. Ids that were given are remembered for a day."""
+    liveness: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 15
+    """How long a process that reads is taken for alive after a sign of life. Then others take over what it had."""
+    stall: Annotated[float, msgspec.Meta(ge=0.1, le=ID_TTL)] = 60
+    """How long an event loop of handlers may stand still before its process gives no sign of life any more."""
 
 
 class RedisEvents(RedisBacked, EventProvider):
@@ -58,12 +75,28 @@ class RedisEvents(RedisBacked, EventProvider):
         self._lanes = Lanes(self.link, self.options.bus, runtime=lambda: self.context.runtime)
 
     async def close(self) -> None:
+        await self._worker.stop()
         await self._lanes.close()
         await super().close()
+
+    @cached_property
+    def _worker(self) -> Worker:
+        """Made when it is first needed: only then is the context that of the app."""
+        options = self.options
+        return Worker(
+            self.link,
+            self._lanes.keys,
+            self.context,
+            restore=self._lanes.restore,
+            liveness=options.liveness,
+            stall=options.stall,
+        )
 
     # Lanes
 
     async def declare(self, lanes: Sequence[EventLane]) -> list[EventLane | None]:
+        for lane in lanes:
+            self._worker.know(self._prefix + lane.id, lane.handlers, max_crashes=lane.max_crashes)
         before = await self._lanes.declare([self._spec(lane) for lane in lanes])
         return [None if spec is None else _lane(spec) for spec in before]
 
@@ -106,10 +139,12 @@ class RedisEvents(RedisBacked, EventProvider):
     # Receiving
 
     async def receive(self, capacity: Mapping[str, int], wake: Latch) -> list[Delivery]:
-        raise NotImplementedError
+        prefix = self._prefix
+        taken = await self._worker.receive({prefix + lane: most for lane, most in capacity.items()}, wake)
+        return [_delivery(it, it.lane.removeprefix(prefix)) for it in taken]
 
     async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        raise NotImplementedError
+        return await self._worker.settle([_ending(outcome) for outcome in outcomes])
 
     # Dead letters
 
@@ -172,6 +207,37 @@ class RedisEvents(RedisBacked, EventProvider):
         )
 
 
+class _Handed(Delivery, frozen=True):
+    """A delivery that knows what it was made of."""
+
+    taken: Taken
+
+
+def _delivery(taken: Taken, lane: str) -> Delivery:
+    head = taken.head
+    receipt = f"{taken.worker} {taken.lane} {taken.stream} {taken.entry}"
+    return _Handed(lane, receipt, head.id, head.name, taken.body, head.attempts + 1, taken)
+
+
+def _ending(outcome: Outcome) -> Ending:
+    delivery = outcome.delivery
+    assert isinstance(delivery, _Handed), "only what was received is settled"
+    return Ending(
+        delivery.taken,
+        outcome.verdict,
+        outcome.delay,
+        outcome.counted,
+        outcome.cause,
+        _printable(outcome.error),
+        _printable(outcome.traceback),
+    )
+
+
+def _printable(text: str) -> str:
+    """Return a text with what no encoding has replaced: whoever raised the error may have put anything into it."""
+    return text.encode(errors="replace").decode()
+
+
 def _lane(spec: LaneSpec) -> EventLane:
     about = spec.about
     return EventLane(about["id"], spec.pattern, about["subscription"], spec.max_crashes, tuple(about["handlers"]))
@@ -219,7 +285,7 @@ def _info(lane: EventLane, state: LaneState) -> LaneInfo:
         in_flight=state.in_flight,
         dead=state.dead,
         emitted=counters.get("emitted", 0),
-        delivered=counters.get("delivered", 0),
+        delivered=counters.get("delivered", 0) + state.in_flight,
         succeeded=counters.get("succeeded", 0),
         retried=counters.get("retried", 0),
         died=counters.get("died", 0),

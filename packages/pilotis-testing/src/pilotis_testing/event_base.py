@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from pilotis.backoff import Backoff
-from pilotis.bridge import pause, run_blocking
+from pilotis.bridge import drive, pause, run_blocking
 from pilotis.modules.event import EventBus
 from pilotis.providers import (
     Context,
@@ -125,10 +125,11 @@ class EventTests(Conformance):
         bus.close()
 
     @pytest.fixture
-    def lane(self, provider: EventProvider, context: Context) -> Reader:
+    def lane(self, provider: EventProvider, context: Context) -> Iterator[Reader]:
         """The verbs of the provider itself, for one lane."""
         provider.context = context
-        return Reader(provider)
+        yield Reader(provider)
+        drive(provider.close())
 
 
 class Reader:

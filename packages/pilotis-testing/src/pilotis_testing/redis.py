@@ -39,8 +39,25 @@ local function age_packed(key, ends_with_time)
     end
 end
 
+-- Only where nobody has read yet: whoever has something in their hands knows it by its id.
+local function age_stream(key)
+    local group = redis.call('XINFO', 'GROUPS', key)[1]
+    local entries = redis.call('XRANGE', key, '-', '+')
+    if not group or group[4] > 0 or #entries == 0 then
+        return
+    end
+    redis.call('DEL', key)
+    for _, entry in ipairs(entries) do
+        local ms, number = string.match(entry[1], '(%d+)-(%d+)')
+        redis.call('XADD', key, string.format('%.0f-%s', ms - by, number), unpack(entry[2]))
+    end
+    redis.call('XGROUP', 'CREATE', key, group[2], '0')
+end
+
 local function age_lane(key, bus, lane, part)
-    if part == 'd' then
+    if string.match('shnl', part) then
+        age_stream(key)
+    elseif part == 'd' then
         age_scores(key)
     elseif part == 'z' and age_scores(key) then
         redis.call('XADD', bus .. ':news', '*', 'w', lane)
@@ -91,13 +108,10 @@ class RedisClock(ManualClock):
 
 
 class RedisWallClock(RedisClock):
-    """The same for providers that tell what time it was: the wall time is the server's, and always now.
-
-    What happened before an `advance` is so much longer ago after it.
-    """
+    """The same beginning with the server's wall time, and going on with it."""
 
     def time(self) -> float:
-        return time.time()
+        return time.time() + self.monotonic()
 
 
 class RedisNode(RedisServer):

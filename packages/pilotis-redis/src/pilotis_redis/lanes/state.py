@@ -36,7 +36,8 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     oldest: float | None
     """For how long the first of those that wait for a reader has been due."""
     counters: dict[str, int]
-    """How often what happened: emitted, delivered, succeeded, retried, died, fenced. What never did may be missing."""
+    """How often what happened: emitted, delivered (but for what is in flight), succeeded, retried, died, fenced. What
+    never did may be missing."""
     readers: int
     """Live workers that read it."""
     disagrees: bool
