@@ -45,6 +45,7 @@ class Emitting(LaneOperations):
         self.groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         """The groups whose blocks have not ended."""
         self._interceptors: list[Interceptor] = []
+        self._lacking = [(option, it) for option, it in _NEEDED if it not in provider.capabilities]
 
     @operation
     async def aemit(
@@ -126,20 +127,25 @@ class Emitting(LaneOperations):
         if self._interceptors:
             messages = [await self._intercepted(message) for message in messages]
         events = [self._pack(message) for message in messages]
-        around = None if now else stage.get()
+        if all(message.group is None for message in messages):
+            return await self._send_on(events, now=now)
+        grouped = list(zip(messages, events, strict=True))
         for group in {message.group: None for message in messages if message.group is not None}:
-            mine = [event for message, event in zip(messages, events, strict=True) if message.group == group]
-            await self._keep_back(group, mine)
-        rest = [event for message, event in zip(messages, events, strict=True) if message.group is None]
+            await self._keep_back(group, [event for message, event in grouped if message.group == group])
+        sent = iter(await self._send_on([event for message, event in grouped if message.group is None], now=now))
+        return [next(sent) if message.group is None else event.id for message, event in grouped]
+
+    async def _send_on(self, events: Sequence[OutgoingEvent], *, now: bool) -> list[str]:
+        """Send events, or hand them to what surrounds the caller. Return their ids, or of those that they repeat."""
+        around = None if now else stage.get()
         if around is not None:
-            await around.stage(self, rest)
-        elif rest:
-            repeated = {event.id: it.id for event, it in zip(rest, await self.asend(rest), strict=True)}
-            return [repeated.get(event.id, event.id) for event in events]
+            await around.stage(self, events)
+        elif events:
+            return [it.id for it in await self.asend(events)]
         return [event.id for event in events]
 
     def _pack(self, message: Message) -> OutgoingEvent:
-        for option, capability in _NEEDED:
+        for option, capability in self._lacking:
             if getattr(message, option) is not None:
                 self.require(capability)
         telemetry = self.context.telemetry
