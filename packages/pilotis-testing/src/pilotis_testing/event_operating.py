@@ -151,7 +151,7 @@ class OperatingTests(EventTests):
         await lane.provider.emit([outgoing("1")])
         for counted in (False, True, True):
             [delivery] = await lane.take()
-            await lane.settle("retry", delivery, counted=counted)
+            await lane.settle("retry", delivery, counted=counted, delay=900)
             clock.advance(1000)
         [delivery] = await lane.take()
         await lane.settle("dead", delivery)

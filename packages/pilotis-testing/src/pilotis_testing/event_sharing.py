@@ -109,9 +109,12 @@ class SharingTests(EventTests):
         deliveries = await doomed.obtain(3)
         await doomed.settle("done", deliveries[0])
         await self.die(doomed.provider)
-        again = await lane.obtain(2)
-        assert [("1", 1), ("2", 1)] == sorted((it.id, it.attempt) for it in again)
-        assert [True, True] == await lane.settle("done", *again)
+        again: list[tuple[str, int]] = []
+        for _ in range(2):  # perhaps one at a time: one of them may have been the end of that process
+            [delivery] = await lane.obtain()
+            again.append((delivery.id, delivery.attempt))
+            assert await lane.settle("done", delivery) == [True]
+        assert [("1", 1), ("2", 1)] == sorted(again)
 
     async def test_a_delivery_that_kills_its_workers_is_a_dead_letter(
         self, lane: Reader, another: Callable[[], EventProvider], context: Context, colour: Colour

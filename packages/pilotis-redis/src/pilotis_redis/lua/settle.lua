@@ -40,7 +40,9 @@ function verdicts.retry(stream, outcome)
     local head, body = withdraw(part(4, STREAM[stream]), outcome[2])
     local fields = cmsgpack.unpack(head)
     fields[ATTEMPTS] = fields[ATTEMPTS] + outcome[5]
-    fields[FIRST] = fields[FIRST] > 0 and fields[FIRST] or now
+    if outcome[5] == 1 and fields[FIRST] == 0 then -- what was only put off has not failed
+        fields[FIRST] = now
+    end
     if put(4, KEYS[2], fields[PRIORITY], cmsgpack.pack(fields), body, now + outcome[4], now) then
         is_sooner = true
     end
