@@ -23,7 +23,7 @@ from pilotis.settings.model import EventSettings
 from pilotis_event_local import LocalEvents, LocalEventsOptions
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
-from pilotis_testing.colours import soon
+from pilotis_testing.colours import soon, together
 from pilotis_testing.event_base import Held, Seen, advance, drained, info
 
 
@@ -482,6 +482,25 @@ async def test_inline_leaves_what_is_put_off(context: Context, colour: Colour) -
 
 
 # The provider's own
+
+
+async def test_a_tail_that_is_dropped_is_over(context: Context, colour: Colour) -> None:
+    """Whoever breaks off leaves nothing behind that goes on being told of events."""
+    provider = LocalEvents()
+    bus = colour.voice(EventBus(provider, context=context))
+    audience = provider._audience  # pyright: ignore[reportPrivateUsage]
+
+    async def look() -> None:
+        async for _ in bus.tail():
+            break
+
+    async def emit() -> None:
+        await soon(lambda: len(audience) == 1)
+        await bus.emit("order.placed")
+
+    await together(look, emit)
+    await soon(lambda: len(audience) == 0)
+    await bus.close()
 
 
 async def test_dead_letters_are_bounded(context: Context, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:

@@ -59,6 +59,8 @@ class Dispatcher:
         self._jobs: list[Job[Any]] = []
         self._stints: set[Job[Any]] = set()
         self._crews: dict[str, Crew] = {}
+        self._version = 0
+        """That of the registry for which the crews were made."""
         self._in_flight: dict[str, Delivery] = {}
         self._outcomes: list[Outcome] = []
         self._stopping = False
@@ -141,10 +143,16 @@ class Dispatcher:
             self._hand_out(deliveries or [])
 
     def _capacity(self) -> dict[str, int]:
+        if self._version != self._registry.version:
+            self._regroup()
+        return {lane: free for lane, crew in self._crews.items() if (free := crew.free())}
+
+    def _regroup(self) -> None:
+        """Have a crew for each subscription there is."""
+        self._version = self._registry.version
         before, self._crews = self._crews, {it.lane: self._crew(it) for it in self._registry.all()}
         for lane in before.keys() - self._crews.keys():
             self._give_back(before[lane].clear())
-        return {lane: free for lane, crew in self._crews.items() if (free := crew.free())}
 
     def _crew(self, subscription: Subscription) -> Crew:
         crew = self._crews.get(subscription.lane)
