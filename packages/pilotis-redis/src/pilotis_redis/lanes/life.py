@@ -102,6 +102,8 @@ class Life:
 
     async def watch(self, wanted: Mapping[str, int], *, at_once: bool) -> None:
         """Have a read wait for all lanes where nothing is. One that waits for too few, or a paused one, is ended."""
+        if self.is_over:
+            return
         lanes = self.outlook.to_watch(wanted)
         may_suspect = self.stock.suspect is None
         reader = self.reader

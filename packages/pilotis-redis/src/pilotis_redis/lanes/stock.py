@@ -78,7 +78,7 @@ class Stock:
         held = self._held.get(entry.lane)
         if held is not None:
             held.discard(entry.stream + entry.entry)
-        if entry.stream == "s" and self.suspect is not None and self.suspect.entry == entry.entry:
+        if self.suspect is not None and _place(self.suspect) == _place(entry):
             self.suspect = None
 
     def serve(self, order: Order) -> bool:
@@ -115,3 +115,7 @@ class Stock:
 
     def _keep(self, entry: Taken) -> None:
         self._kept.setdefault(entry.lane, deque()).append(entry)
+
+
+def _place(taken: Taken) -> tuple[str, str, str]:
+    return taken.lane, taken.stream, taken.entry

@@ -34,6 +34,8 @@ logger = logging.getLogger("pilotis.redis.lanes")
 REGISTER = Script.load("pilotis_redis", "entries", "register")
 LAST_READ_SECONDS = 2.0
 """How long the end of a read is waited for when a worker stops, or has to look at once."""
+LINGER_SECONDS = 0.1
+"""How long what came for nobody is kept for the next one to ask."""
 
 _FAULTS = (RedisError, RedisClusterException, OSError, OperationError)
 
@@ -77,6 +79,7 @@ class Worker:
         self._turn = Turn()
         self._births = Turn()
         self._orders: list[Order] = []
+        self._lingers = False
         self._seen: dict[str, float] = {}
         """The lanes that are read, and when they were last asked for."""
         self._life: Life | None = None
@@ -128,11 +131,13 @@ class Worker:
                 life = await self._alive(order)
                 if is_preset:
                     await self._look_everywhere(life, order)
-                if await self._look(life, order) or order.wake.is_set():
+                is_served = await self._look(life, order)
+                if is_preset or (order.wake.is_set() and not is_served):
                     return
-                if not life.is_over:
-                    await life.watch(self._wanted(), at_once=True)
-                    await order.stirred.wait(life.outlook.seconds_left(order.capacity))
+                await life.watch(self._wanted(), at_once=not is_served)
+                if is_served:
+                    return
+                await order.stirred.wait(life.outlook.seconds_left(order.capacity))
         finally:
             order.retire()
             self._orders.remove(order)
@@ -147,7 +152,6 @@ class Worker:
             if not life.serve(order):
                 life.raise_error()
                 return False
-        await life.watch(self._wanted(), at_once=False)
         return True
 
     async def _look_everywhere(self, life: Life, order: Order) -> None:
@@ -169,9 +173,19 @@ class Worker:
         return wanted
 
     def _stir(self) -> None:
-        """Have those who wait look again."""
+        """Have those who wait look again. What came for nobody is kept for a moment."""
         for order in self._orders:
             order.stirred.set()
+        life = self._life
+        if not self._orders and not self._lingers and life is not None and life.stock.kept_lanes():
+            self._lingers = True
+            self._context.runtime.spawn(self._linger(life), "lanes give back")
+
+    async def _linger(self, life: Life) -> None:
+        await Latch().wait(LINGER_SECONDS)
+        self._lingers = False
+        if not self._orders:
+            self._give_back(life)
 
     def _give_back(self, life: Life) -> None:
         """Begin to give back what nobody here wants."""
@@ -229,22 +243,21 @@ class Worker:
     async def _alive(self, order: Order) -> Life:
         """Return the life of this worker, begun if need be, and known to read what is ordered."""
         async with self._births:
+            is_new = not order.capacity.keys() <= self._seen.keys()
+            self._seen.update(dict.fromkeys(order.capacity, time.monotonic()))
             if self._life is None:
                 await finish(self._begin())
+            elif is_new:
+                await self._register(self._life.id, 0)
             life = self._life
             assert life is not None
-            now = time.monotonic()
-            is_new = not order.capacity.keys() <= self._seen.keys()
-            self._seen.update(dict.fromkeys(order.capacity, now))
-            if is_new:
-                await self._register(life.id, 0)
         return life
 
     async def _begin(self) -> None:
         runtime = self._context.runtime
         if self._has_lived:
             await self._restore()
-        id = new_id(self._context.clock)
+        id = f"{socket.gethostname()}:{os.getpid()}:{new_id(self._context.clock)}"
         life = Life(id, self._link, self._keys, runtime=runtime, turn=self._turn, stir=self._stir)
         last = await self._register(life.id, self._liveness)
         loop = runtime.loop
