@@ -42,7 +42,7 @@ class BatchingTests(EventTests):
         handler = Batches()
         bus.on("order.placed", id="bulk", batch=3, within=50, concurrency=1)(handler)
         await bus.emit_many([Message("order.placed", number) for number in range(4)])
-        await soon(lambda: len(handler.runs) == 1)
+        await soon(lambda: len(handler.runs) == 1 and clock.waiting > 0)
         await advance(clock, 50)
         assert await drained(bus)
         assert [[(0, 1), (1, 1), (2, 1)], [(3, 1)]] == handler.runs

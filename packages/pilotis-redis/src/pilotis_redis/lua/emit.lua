@@ -31,7 +31,7 @@ local count = tonumber(ARGV[5])
 local now = now_ms()
 local watched = redis.call('EXISTS', KEYS[4]) == 1
 local memory = FIRST_LANE + count * LANE_KEYS
-local repetitions, sooner, taken = {}, {}, {}
+local repetitions, sooner, taken, overdue = {}, {}, {}, {}
 
 -- Return the id of the entry that this one repeats, or false.
 local function repeated(id, id_key, dedupe_key)
@@ -50,17 +50,34 @@ local function remember(id, id_key, id_ttl, dedupe_key, dedupe_ttl)
     end
 end
 
+-- Tell whether a lane has something that is due, and that nobody has moved yet.
+local function has_overdue(at)
+    if overdue[at] == nil then
+        local first = redis.call('ZRANGE', part(at, DUE), 0, 0, 'WITHSCORES')[2]
+        overdue[at] = first ~= nil and tonumber(first) <= now
+    end
+    return overdue[at]
+end
+
+-- Put an entry where it belongs, and behind what has been due for longer.
+local function put_in_order(at, priority, head, body, due)
+    if priority ~= 'h' and due <= now and has_overdue(at) then
+        return delay_entry(at, KEYS[2], head, body, due)
+    end
+    return put(at, KEYS[2], priority, head, body, due, now)
+end
+
 local function put_into(lane, priority, key, head, body, due)
     local at = FIRST_LANE + lane * LANE_KEYS
     taken[lane] = (taken[lane] or 0) + 1
     if not key then
-        return put(at, KEYS[2], priority, head, body, due, now)
+        return put_in_order(at, priority, head, body, due)
     end
     local fields = cmsgpack.unpack(head)
     local is_first = enchain(at, KEYS[2], fields, redis.sha1hex(key) .. ':')
     head = cmsgpack.pack(fields)
     if is_first then
-        return put(at, KEYS[2], priority, head, body, due, now)
+        return put_in_order(at, priority, head, body, due)
     end
     redis.call('HSET', part(at, HELD), fields[MEMBER], cmsgpack.pack(head, body, due))
     return false

@@ -23,16 +23,21 @@ local function next_number(seq)
     return string.format('%016x', redis.call('INCR', seq))
 end
 
--- Put an entry where it belongs: among the ready ones of `stream`, or among the delayed. True if it is due before all else of the lane.
-local function put(at, seq, stream, head, body, due, now)
-    if due <= now then
-        redis.call('XADD', part(at, STREAM[stream]), '*', 'h', head, 'b', body)
-        return false
-    end
+-- Put an entry among the delayed. True if it is due before all else of the lane.
+local function delay_entry(at, seq, head, body, due)
     local member = next_number(seq)
     redis.call('HSET', part(at, ENTRIES), member, cmsgpack.pack(head, body))
     redis.call('ZADD', part(at, DUE), due, member)
     return redis.call('ZRANGE', part(at, DUE), 0, 0)[1] == member
+end
+
+-- Put an entry where it belongs: among the ready ones of `stream`, or among the delayed. True if it is due before all else of the lane.
+local function put(at, seq, stream, head, body, due, now)
+    if due > now then
+        return delay_entry(at, seq, head, body, due)
+    end
+    redis.call('XADD', part(at, STREAM[stream]), '*', 'h', head, 'b', body)
+    return false
 end
 
 -- Have an entry, given by its fields, join a chain ("sha1hex:"). True if nothing is before it.
