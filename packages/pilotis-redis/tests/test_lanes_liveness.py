@@ -1,0 +1,284 @@
+"""Workers that die, stop, hang or lose their place, and what becomes of what they held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pilotis.bridge import Latch, drive
+from pilotis_redis.lanes import Meant, Push, Taken
+from pilotis_testing.clock import until
+from pilotis_testing.redis import tell
+
+LIVENESS = 1.0
+PATIENCE = 40.0
+"""Seconds after which a test has failed, however slow the machine is."""
+
+Start = Callable[..., Any]
+
+
+def put(hand: Any, lane: str, id: str, body: bytes, **options: Any) -> None:
+    drive(hand.lanes.emit([Push(id, lane, body, **options)]))
+
+
+def letters(hand: Any) -> list[Any]:
+    async def read() -> list[Any]:
+        return [letter async for letter in hand.lanes.letters(Meant(lanes=["a"]))]
+
+    return drive(read())
+
+
+def workers(hand: Any) -> list[str]:
+    return [worker.decode() for worker in drive(hand.link.execute("ZRANGE", hand.lanes.keys.workers, 0, -1))]
+
+
+def counters(hand: Any, lane: str) -> dict[str, int]:
+    return drive(hand.lanes.states([lane]))[0].counters
+
+
+def in_flight(hand: Any, lane: str) -> int:
+    return drive(hand.lanes.states([lane]))[0].in_flight
+
+
+def test_what_a_killed_worker_held_is_handed_on(hand: Any, start_worker: Start, redis_url: str) -> None:
+    """Soon after its liveness is over, with one crash more, and not before."""
+    drive(hand.declare("a"))
+    doomed = start_worker(redis_url, "a", liveness=LIVENESS)
+    put(hand, "a", "1", b"hold")
+    first = doomed.until_taken("1")
+    heir = start_worker(redis_url, "a", liveness=LIVENESS)
+    until(lambda: len(workers(hand)) == 2, PATIENCE)
+    doomed.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    second = heir.until_taken("1")
+    assert LIVENESS / 2 < time.monotonic() - killed
+    assert ("s", 1) == (second["stream"], second["crashes"])
+    assert first["worker"] != second["worker"]
+    heir.settle()
+    until(lambda: heir.settled("1") == [True], PATIENCE)
+    until(lambda: workers(hand) == [second["worker"]], PATIENCE)
+    assert {"emitted": 1, "delivered": 2, "succeeded": 1, "died": 0} == counters(hand, "a")
+
+
+def test_an_entry_that_kills_its_worker_is_a_dead_letter(hand: Any, start_worker: Start, redis_url: str) -> None:
+    """After three crashes; those that were with it are handled, and do not die of it."""
+    drive(hand.declare("a"))
+    put(hand, "a", "poison", b"abort")
+    for number in range(20):
+        put(hand, "a", str(number), b"hold" if number < 5 else b"done")
+    running = start_worker(redis_url, "a", liveness=LIVENESS, most=100)
+    crashes = 0
+    deadline = time.monotonic() + PATIENCE
+    while not letters(hand):
+        assert time.monotonic() < deadline
+        if running.has_ended:
+            crashes += 1
+            running = start_worker(redis_url, "a", liveness=LIVENESS, most=100)
+        running.settle()
+        time.sleep(0.05)
+    assert 3 == crashes
+    [letter] = letters(hand)
+    assert ("poison", "crashed", 3, 0) == (letter.head.id, letter.cause, letter.head.crashes, letter.head.attempts)
+    assert letter.head.first <= letter.died
+
+    def settle_all() -> bool:
+        running.settle()
+        time.sleep(0.05)
+        return counters(hand, "a").get("succeeded", 0) == 20
+
+    until(settle_all, PATIENCE)
+
+
+def test_a_stopped_worker_cannot_settle_what_was_handed_on(hand: Any, start_worker: Start, redis_url: str) -> None:
+    """It is refused all of it, that is counted, and it starts afresh under a new id."""
+    drive(hand.declare("a"))
+    stopped = start_worker(redis_url, "a", liveness=LIVENESS)
+    put(hand, "a", "1", b"hold")
+    before = stopped.until_taken("1")
+    stopped.signal(signal.SIGSTOP)
+    heir = start_worker(redis_url, "a", liveness=LIVENESS)
+    heir.until_taken("1")
+    stopped.settle()
+    stopped.signal(signal.SIGCONT)
+    until(lambda: stopped.settled("1") == [False], PATIENCE)
+    until(lambda: counters(hand, "a").get("fenced") == 1, PATIENCE)
+    heir.settle()
+    until(lambda: heir.settled("1") == [True], PATIENCE)
+    heir.end()
+    put(hand, "a", "2", b"done")
+    assert before["worker"] != stopped.until_taken("2")["worker"]
+    until(lambda: stopped.settled("2") == [True], PATIENCE)
+
+
+def test_what_reaches_a_worker_that_is_dead_is_not_lost(hand: Any, start_worker: Start, redis_url: str) -> None:
+    """A stopped process whose read still waits on the server is handed an entry after it was removed."""
+    drive(hand.declare("a", "b"))
+    stopped = start_worker(redis_url, "a", liveness=LIVENESS)
+    until(lambda: b"cmd=xreadgroup" in tell(redis_url, "CLIENT", "LIST"), PATIENCE)
+    [id] = workers(hand)
+    stopped.signal(signal.SIGSTOP)
+    drive(hand.link.execute("ZREM", hand.lanes.keys.workers, id))
+    put(hand, "a", "1", b"done")
+    until(lambda: in_flight(hand, "a") == 1, PATIENCE)
+    heir = start_worker(redis_url, "a", liveness=LIVENESS)
+    assert 1 == heir.until_taken("1")["crashes"]
+    until(lambda: heir.settled("1") == [True], PATIENCE)
+
+
+def test_a_worker_whose_loop_hangs_loses_its_place(hand: Any, start_worker: Start, redis_url: str) -> None:
+    """When it has not gone round for longer than `stall`; and starts afresh when it goes on."""
+    drive(hand.declare("a", "b"))
+    hanging = start_worker(redis_url, "a", liveness=LIVENESS / 2, stall=LIVENESS / 4, most=1)
+    put(hand, "a", "1", b"wedge")
+    before = hanging.until_taken("1")
+    heir = start_worker(redis_url, "a", liveness=LIVENESS / 2)
+    heir.until_taken("1")  # whose loop hangs too, but not for longer than its `stall`
+    put(hand, "a", "2", b"done")
+    put(hand, "a", "3", b"done")
+    until(lambda: any(line["worker"] != before["worker"] for line in hanging.said if "taken" in line)
+          or bool(heir.settled("3")), PATIENCE)  # fmt: skip
+    until(lambda: len(workers(hand)) == 2, PATIENCE)
+    assert before["worker"] not in workers(hand)
+
+
+async def test_a_worker_that_holds_something_for_long_keeps_its_place(hand: Any, make_hand: Start) -> None:
+    """A run may take many times the liveness, and a plain handler may block its thread."""
+    busy = make_hand(hand.link._options.url, liveness=0.3, stall=0.3)
+    other = make_hand(hand.link._options.url, liveness=0.3)
+    await hand.declare("a")
+    await hand.emit("a", "1")
+    taken = await busy.take("a")
+    wake = Latch()
+    threading.Timer(2, wake.set).start()
+    assert [] == await other.worker.receive({"a": 1}, wake)
+    assert [True] == await busy.settle(taken)
+
+
+async def test_what_an_older_life_took_is_refused(make_hand: Start, redis_url: str, caplog: Any) -> None:
+    """Also before the worker has noticed that it is taken for dead; of all its lanes, and it goes on anew."""
+    hand = make_hand(redis_url)
+    await hand.declare("a", "b")
+    await hand.emit("a", "1", "2")
+    await hand.emit("b", "3")
+    taken = await hand.look("a", "b")
+    assert 3 == len(taken)
+    await hand.link.execute("DEL", hand.lanes.keys.workers)
+    before = hand.worker.id
+    assert [False] == await hand.settle(taken[:1])
+    assert "was taken for dead" in caplog.text
+    again: list[Taken] = []
+    while len(again) < 3:
+        suspects = await hand.take("a", "b")
+        assert [True] == await hand.settle(suspects)
+        again += suspects
+    assert before not in {entry.worker for entry in again}
+    assert [False, False] == await hand.settle(taken[1:])
+    states = await hand.lanes.states(["a", "b"])
+    assert 3 == sum(state.counters["fenced"] for state in states)
+
+
+async def test_suspects_are_taken_one_at_a_time(make_hand: Start, redis_url: str) -> None:
+    """Of all lanes together, by `take` and by the read that waits; the others come when that is settled."""
+    hand = make_hand(redis_url)
+    lanes = ["a", "b", "c"]
+    await hand.declare(*lanes)
+    for lane in lanes:
+        await hand.emit(lane, f"{lane}1", f"{lane}2")
+    dead = make_hand(redis_url)
+    assert 6 == len(await dead.look(*lanes))
+    await hand.link.execute("ZREM", hand.lanes.keys.workers, dead.worker.id)
+    seen: list[str] = []
+    while len(seen) < 6:
+        taken = await hand.take(*lanes)
+        assert ["s"] == [entry.stream for entry in taken]
+        assert [] == await hand.look(*lanes)
+        seen += [entry.head.id for entry in taken]
+        assert [True] == await hand.settle(taken)
+    assert sorted(f"{lane}{number}" for lane in lanes for number in (1, 2)) == sorted(seen)
+
+
+async def test_max_crashes_belongs_to_a_lane(make_hand: Start, redis_url: str) -> None:
+    """One that knows no forgiveness makes a dead letter of the first crash."""
+    hand, dead = make_hand(redis_url), make_hand(redis_url)
+    await hand.declare("a")
+    await hand.emit("a", "1")
+    hand.worker.know("a", max_crashes=1)
+    await dead.look("a")
+    await hand.link.execute("ZREM", hand.lanes.keys.workers, dead.worker.id)
+    assert [] == await hand.look("a")
+    from pilotis_testing.colours import soon
+
+    await soon(lambda: bool(letters(hand)), PATIENCE)
+
+
+async def test_a_worker_says_what_it_reads(make_hand: Start, redis_url: str) -> None:
+    """And says it anew when there is more of it, and when something is not read any more."""
+    from pilotis_testing.colours import soon
+
+    hand = make_hand(redis_url, liveness=0.3)
+    await hand.declare("a", "b")
+    hand.worker.know("a", ["shop.handle"])
+    await hand.look("a")
+    [state] = await hand.lanes.states(["a"])
+    assert (1, False) == (state.readers, state.disagrees)
+    await hand.look("b")
+    other = make_hand(redis_url)
+    other.worker.know("a", ["shop.other"])
+    await other.look("a")
+    assert [(2, True), (1, False)] == [(it.readers, it.disagrees) for it in await hand.lanes.states(["a", "b"])]
+
+    def only_one_reads() -> bool:
+        return [1, 0] == [it.readers for it in drive(hand.lanes.states(["a", "b"]))]
+
+    await soon(only_one_reads, PATIENCE)
+
+
+def test_a_child_process_has_nothing_of_its_parents_worker(hand: Any) -> None:
+    """It begins one of its own when it receives; what the parent took stays the parent's."""
+    drive(hand.declare("a"))
+    drive(hand.emit("a", "1"))
+    taken = drive(hand.look("a"))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            drive(hand.emit("a", "2"))
+            mine = drive(hand.take("a"))
+            told = f"{hand.worker.id} {mine[0].head.id} {drive(hand.settle(mine))} {drive(hand.settle(taken))}"
+            os.write(writing, told.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        id, rest = pipe.read().split(" ", 1)
+    assert "2 [True] [False]" == rest
+    assert id != hand.worker.id
+    assert [True] == drive(hand.settle(taken))
+
+
+@pytest.mark.parametrize("verdict", ["done", "retry", "dead", "back"])
+async def test_order_is_kept_within_a_key(make_hand: Start, redis_url: str, verdict: Any) -> None:
+    """One after the other, through retries, delays, dead letters, crashes and whoever takes them."""
+    hands = [make_hand(redis_url, liveness=LIVENESS) for _ in range(3)]
+    await hands[0].declare("a")
+    await hands[0].emit("a", "1", "2", "3", key="k")
+    await hands[0].emit("a", "other", key="another")
+    await hands[0].emit("a", "free")
+    first = await hands[0].look("a")
+    assert ["1", "other", "free"] == [entry.head.id for entry in first]
+    assert [] == await hands[1].look("a")
+    assert [True] == await hands[0].settle(first[:1], verdict, delay=0.1 if verdict == "retry" else 0.0)
+    following = await hands[1].take("a")
+    assert ["2" if verdict in ("done", "dead") else "1"] == [entry.head.id for entry in following]
+    await hands[2].link.execute("ZREM", hands[2].lanes.keys.workers, hands[1].worker.id)
+    crashed = await hands[2].take("a")
+    assert [following[0].head.id] == [entry.head.id for entry in crashed]
+    await hands[2].settle(crashed)
+    rest = await hands[2].take("a")
+    assert ["3" if verdict in ("done", "dead") else "2"] == [entry.head.id for entry in rest]
