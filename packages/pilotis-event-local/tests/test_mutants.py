@@ -29,7 +29,7 @@ CAUGHT_BY = [
     ("DeclaresWithoutAnswer", "test_all_lanes_are_declared_in_any_role"),
     ("ForgetsNothing", "test_a_subscription_is_forgotten_for_good"),
     ("KnowsNoLag", "test_lanes_tell_their_lag"),
-    ("CountsNoRefusals", "test_what_is_settled_in_vain_is_counted"),
+    ("CountsNoDeliveries", "test_what_is_handed_out_is_counted"),
     ("SettlesTwice", "test_a_bus_goes_on_after_what_it_settled_in_vain"),
     ("TailsNothing", "test_events_can_be_looked_at_as_they_are_emitted"),
     ("KnowsNoBeginnings", "test_a_dead_letter_tells_its_story"),

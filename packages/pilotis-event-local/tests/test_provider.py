@@ -18,13 +18,14 @@ from pilotis.errors import ClosedError, ConfigurationError, ConnectionFailedErro
 from pilotis.handlers import Handlers
 from pilotis.modules.event import Event, EventBus, Message, RetryLater
 from pilotis.modules.event.schedule import on_cron
+from pilotis.providers import Outcome
 from pilotis.scopes import stage
 from pilotis.settings.model import EventSettings
 from pilotis_event_local import LocalEvents, LocalEventsOptions
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
 from pilotis_testing.colours import soon, together
-from pilotis_testing.event_base import Held, Seen, advance, drained, info
+from pilotis_testing.event_base import LANE, Held, Seen, advance, drained, info, outgoing
 
 
 @pytest.fixture
@@ -501,6 +502,18 @@ async def test_a_tail_that_is_dropped_is_over(context: Context, colour: Colour) 
     await together(look, emit)
     await soon(lambda: len(audience) == 0)
     await bus.close()
+
+
+async def test_what_is_settled_twice_is_counted(context: Context, colour: Colour) -> None:
+    """The lane tells how often somebody settled what was not his any more."""
+    provider, wake = LocalEvents(), Latch()
+    wake.set()
+    await provider.declare([LANE])
+    await provider.emit([outgoing("1")])
+    deliveries = await provider.receive({LANE.id: 1}, wake)
+    outcomes = [Outcome(delivery=it, verdict="done") for it in deliveries]
+    assert [True, False, False] == [ok for _ in range(3) for ok in await provider.settle(outcomes)]
+    assert [2] == [info.fenced for info in await provider.lanes()]
 
 
 async def test_dead_letters_are_bounded(context: Context, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:

@@ -109,12 +109,24 @@ class SharingTests(EventTests):
         deliveries = await doomed.obtain(3)
         await doomed.settle("done", deliveries[0])
         await self.die(doomed.provider)
-        again: list[tuple[str, int]] = []
-        for _ in range(2):  # perhaps one at a time: one of them may have been the end of that process
-            [delivery] = await lane.obtain()
-            again.append((delivery.id, delivery.attempt))
-            assert await lane.settle("done", delivery) == [True]
-        assert [("1", 1), ("2", 1)] == sorted(again)
+        assert [("1", 1), ("2", 1)] == sorted([await self._handled(lane), await self._handled(lane)])
+        assert [] == await lane.take()
+
+    async def test_what_a_dead_process_settles_is_refused_and_counted(
+        self, lane: Reader, another: Callable[[], EventProvider], context: Context, colour: Colour
+    ) -> None:
+        """It may have been stopped only, and come back: nothing that it says of what was taken from it holds."""
+        if lacks(lane.provider, EventCapability.DURABLE):
+            return
+        await lane.open()
+        await lane.provider.emit([outgoing(str(number)) for number in range(2)])
+        stopped = await self._reader(another, context)
+        done, failed = await stopped.obtain(2)
+        await self.die(stopped.provider)
+        assert [False, False] == [*await stopped.settle("done", done), *await stopped.settle("retry", failed)]
+        assert [("0", 1), ("1", 1)] == sorted([await self._handled(lane), await self._handled(lane)])
+        [it] = await lane.provider.lanes()
+        assert (2, 2, 0, 0) == (it.fenced, it.succeeded, it.delayed, it.in_flight)
 
     async def test_a_delivery_that_kills_its_workers_is_a_dead_letter(
         self, lane: Reader, another: Callable[[], EventProvider], context: Context, colour: Colour
@@ -140,6 +152,12 @@ class SharingTests(EventTests):
         assert await lane.provider.replay(DeadFilter()) == 1
         [delivery] = await lane.obtain()
         assert ("deadly", 1) == (delivery.id, delivery.attempt)
+
+    async def _handled(self, lane: Reader) -> tuple[str, int]:
+        """Take one delivery and end it: perhaps there is one at a time, as it may have been the end of a process."""
+        [delivery] = await lane.obtain()
+        assert [True] == await lane.settle("done", delivery)
+        return delivery.id, delivery.attempt
 
     async def _reader(self, another: Callable[[], EventProvider], context: Context) -> Reader:
         reader = Reader(another())
