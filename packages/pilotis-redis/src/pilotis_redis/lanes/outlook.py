@@ -36,7 +36,10 @@ class Outlook:
         return lanes
 
     def to_ask(self, wanted: Mapping[str, int]) -> dict[str, int]:
-        """Return the lanes to ask now, of those that are wanted, with how many entries are wanted of each."""
+        """Return the lanes to ask now, of those that are wanted, with how many entries are wanted of each.
+
+        They count as asked: what is heard of them from now on may be news to their answers, and makes them hot again.
+        """
         now = time.monotonic()
         self.heat(lane for lane, due in self._due.items() if due <= now)
         self.heat(wanted.keys() - self._quiet)
@@ -46,12 +49,13 @@ class Outlook:
                 asked[lane] = wanted[lane]
                 if len(asked) == MOST_LANES:
                     break
+        for lane in asked:
+            del self._hot[lane]
         return asked
 
     def note(self, lane: str, answer: Answer | None) -> None:
         """Take in what a lane answered; None from one that is not there."""
         self._quiet.add(lane)
-        self._hot.pop(lane, None)
         self._due.pop(lane, None)
         self._paused.discard(lane)
         if answer is None:
