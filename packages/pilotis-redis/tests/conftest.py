@@ -54,9 +54,11 @@ def lanes(make_lanes: Callable[..., Lanes], redis_url: str) -> Lanes:
 class Hand:
     """A worker as a process of its own would have it, and what tests do with it."""
 
-    def __init__(self, url: str, *, liveness: float = 60, stall: float = 60, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, liveness: float = 60, stall: float = 60, link: type[RedisLink] = RedisLink, **options: Any
+    ) -> None:
         self.context = Context(name="shop")
-        self.link = RedisLink(RedisOptions(url=url, **options))
+        self.link = link(RedisOptions(url=url, **options))
         self.lanes = Lanes(self.link, BUS, runtime=lambda: self.context.runtime)
         self.worker = Worker(
             self.link, self.lanes.keys, self.context, restore=self.lanes.restore, liveness=liveness, stall=stall

@@ -134,18 +134,29 @@ class Life:
         if error is not None:
             raise error
 
+    def forgive_error(self) -> None:
+        """Read again: what the last read broke off with is over, since something came."""
+        self.reader.error = None
+
     def _arrive(self, taken: list[Taken], paused: AbstractSet[str]) -> None:
         """Take in what a read ended with."""
         if self.is_over:
             return
         if self.reader.error is not None:
             self._doubt(self.reader.lanes)
+            if self._is_about_lane(self.reader.error):
+                self.forgive_error()  # the next `take` finds out which lane is gone
         if paused:
             self.outlook.close(paused)
         if taken:
             self.outlook.heat(entry.lane for entry in taken)
             self.surplus += self.stock.add(taken) + self.stock.withdraw(unless=self.outlook.is_open)
         self._stir()
+
+    def _is_about_lane(self, error: Exception) -> bool:
+        """Tell whether a read broke off because a lane was removed."""
+        text = str(error)
+        return ("NOGROUP" in text and self._bell not in text) or "UNBLOCKED" in text
 
     # Handing out
 

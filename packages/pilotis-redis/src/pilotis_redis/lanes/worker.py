@@ -152,6 +152,7 @@ class Worker:
             if not life.serve(order):
                 life.raise_error()
                 return False
+        life.forgive_error()
         return True
 
     async def _look_everywhere(self, life: Life, order: Order) -> None:
