@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
+from pilotis.durations import seconds
+from pilotis.errors import InvalidInputError
 from pilotis.providers import (
     ID_TTL,
     DeadEvent,
@@ -43,15 +45,24 @@ _SPELLED: dict[str, Any] = {letter: priority for priority, letter in _PRIORITIES
 class RedisEventsOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of the Redis event provider. Durations are seconds."""
 
-    bus: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^{}\s]+$")] = "pilotis:events"
+    bus: str = "pilotis:events"
     """What all keys begin with, in braces. Services hear one another's events on the same bus alone."""
-    remember_generated: Annotated[float, msgspec.Meta(ge=0, le=ID_TTL)] = 600
+    remember_generated: float = 600
     """How long the id of an event is remembered that was emitted without one. Such an id comes again only where an
     emit whose answer was lost is repeated. Ids that were given are remembered for a day."""
-    liveness: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 15
+    liveness: float = 15
     """How long a process that reads is taken for alive after a sign of life. Then others take over what it had."""
-    stall: Annotated[float, msgspec.Meta(ge=0.1, le=ID_TTL)] = 60
+    stall: float = 60
     """How long an event loop of handlers may stand still before its process gives no sign of life any more."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if re.fullmatch(r"[^{}\s]{1,200}", self.bus) is None:
+            raise InvalidInputError(
+                f"bus: expected 1 to 200 characters without spaces and braces, such as 'shop:events', got {self.bus!r}"
+            )
+        for name, least in (("remember_generated", 0), ("liveness", 0.5), ("stall", 0.1)):
+            seconds(getattr(self, name), name, minimum=least)
 
 
 class RedisEvents(RedisBacked, EventProvider):
