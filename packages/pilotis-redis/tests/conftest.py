@@ -55,7 +55,13 @@ class Hand:
     """A worker as a process of its own would have it, and what tests do with it."""
 
     def __init__(
-        self, url: str, *, liveness: float = 60, stall: float = 60, link: type[RedisLink] = RedisLink, **options: Any
+        self,
+        url: str,
+        *,
+        liveness: float = 60,
+        stall: float = 60,
+        link: Callable[[RedisOptions], RedisLink] = RedisLink,
+        **options: Any,
     ) -> None:
         self.context = Context(name="shop")
         self.link = link(RedisOptions(url=url, **options))

@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import pytest
+import redis
+import redis.asyncio
 from pilotis.bridge import Latch, drive, pause, run_blocking
+from pilotis_redis import RedisLink
 from pilotis_redis.lanes import Taken
 from pilotis_testing import Colour
 from pilotis_testing.colours import soon, together
@@ -352,3 +356,47 @@ async def test_what_came_for_nobody_is_given_back(make_hand: Hands, redis_url: s
     await together(lambda: hand.worker.receive({"a": 1}, wake), rouse)
     await other.emit("a", "1")
     assert ["1"] == ids(await other.take("a"))
+
+
+@pytest.fixture(params=["resp3", "cluster", "lent", "lent both"])
+def elsewhere(request: pytest.FixtureRequest, make_hand: Hands) -> Iterator[Any]:
+    """A worker that is connected in another way."""
+    if request.param == "cluster":
+        yield make_hand(request.getfixturevalue("redis_cluster_url"))
+        return
+    url = request.getfixturevalue("redis_url")
+    if request.param == "resp3":
+        yield make_hand(url, protocol=3)
+        return
+    client = cast("Any", redis.Redis).from_url(url)
+    lent: dict[str, Any] = {"client": client}
+    if "both" in request.param:
+        lent["async_client"] = cast("Any", redis.asyncio.Redis).from_url(url)
+    hand = make_hand(url, link=partial(RedisLink, **lent))
+    yield hand
+    if "async_client" in lent:
+        drive(hand.context.runtime.run(lent["async_client"].aclose()))
+    client.close()
+
+
+def test_a_worker_works_however_it_is_connected(elsewhere: Any) -> None:
+    """In a cluster, by the newer protocol, and with clients of somebody else's. It is used from its own loop here."""
+
+    async def story() -> None:
+        await elsewhere.declare("a", "b")
+        await elsewhere.emit("a", *numbered(100))
+        got: list[str] = []
+        while len(got) < 100:
+            taken = await elsewhere.take("a", "b", most=40)
+            assert all(await elsewhere.settle(taken))
+            got += ids(taken)
+        assert numbered(100) == got
+        threading.Timer(0.3, later).start()
+        taken = await elsewhere.take("a", "b")
+        assert ["later"] == ids(taken)
+        assert [True] == await elsewhere.settle(taken)
+
+    def later() -> None:
+        drive(elsewhere.context.runtime.run(elsewhere.emit("b", "later")))
+
+    drive(elsewhere.context.runtime.run(story()))

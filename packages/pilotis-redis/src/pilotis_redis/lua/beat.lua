@@ -4,7 +4,6 @@
 -- ARGV[2]     for how long it is taken for alive, in milliseconds
 -- ARGV[3]     1 if it may tell who is dead: after an outage, the others are late too
 -- Result:     [1, or 0 if it was taken for dead; what those said of themselves that were found dead now].
-local BELL_OUTLIVES = 10 -- lives: so that the bells of the dead do not stay for ever
 local now = now_ms()
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return {0, {}}

@@ -8,6 +8,7 @@ local LANE_KEYS = 11
 local STREAM = {s = SUSPECT, h = HIGH, n = NORMAL, l = LOW}
 local PRIORITY, ATTEMPTS, CRASHES, MEMBER, FIRST = 3, 4, 5, 6, 7
 local GROUP = 'g'
+local BELL_OUTLIVES = 10 -- times a worker's liveness: the bells of the dead do not stay for ever
 
 local function now_ms()
     local time = redis.call('TIME')

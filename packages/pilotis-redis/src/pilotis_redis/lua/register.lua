@@ -11,6 +11,7 @@ end
 if lives > 0 then
     redis.call('ZADD', KEYS[1], now_ms() + lives, ARGV[1])
     redis.call('XGROUP', 'CREATE', KEYS[4], GROUP, '0', 'MKSTREAM')
+    redis.call('PEXPIRE', KEYS[4], lives * BELL_OUTLIVES)
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
