@@ -80,7 +80,7 @@ async def test_repetitions_are_dropped(lanes: Lanes, colour: Colour) -> None:
     await lanes.declare([ORDERS])
     [first, *again] = await lanes.emit([push("1", remember=60)] * 3)
     assert (Pushed("1", 1), [Pushed("1", 0, repeated=True)] * 2) == (first, again)
-    valued = {"dedupe": "import 7", "dedupe_ttl": 60.0}
+    valued: dict[str, Any] = {"dedupe": "import 7", "dedupe_ttl": 60.0}
     pushed = await lanes.emit([push("2", **valued), push("3", **valued), push("4", "order.paid", **valued)])
     assert [Pushed("2", 1), Pushed("2", 0, repeated=True), Pushed("4", 1)] == pushed
     keys = lanes.keys

@@ -100,7 +100,7 @@ async def test_a_group_that_changed_while_it_was_read_is_read_again(
     """As many entries are not the same entries: what was cleared is not sent, and what came instead is."""
     await lanes.declare([ORDERS])
     await lanes.stage("g", [push("1"), push("2")])
-    releaser = make_lanes(redis_url)
+    releaser: Any = make_lanes(redis_url)
     read = releaser._groups.read
 
     async def read_and_lose_time(group: str) -> Any:
@@ -153,7 +153,7 @@ async def test_renewing_goes_on_after_an_outage(
 
 def test_nothing_is_renewed_for_groups_that_are_gone(make_lanes: Callable[..., Lanes], redis_url: str) -> None:
     """The job ends with the last group, and another one begins with the next."""
-    lanes = make_lanes(redis_url, kept=0.06)
+    lanes: Any = make_lanes(redis_url, kept=0.06)
     drive(lanes.declare([ORDERS]))
     for _ in range(2):
         drive(lanes.stage("g", [push("1")]))

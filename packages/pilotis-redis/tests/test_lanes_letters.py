@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from pilotis_redis import Script
 from pilotis_redis.lanes import Head, Lanes, LaneSpec, Letter, Meant, Push
 from pilotis_redis.lanes import letters as letters_module
@@ -109,7 +110,7 @@ async def test_letters_are_narrowed_down(
         graves("shop/b", "2", 1_002, "order.paid")
         graves("shop/a", "3", 1_003)
         graves("shop/c", "4", 1_004, "order.paid")
-        meant = Meant(**{"lanes": LANES} | where)
+        meant = replace(Meant(lanes=LANES), **where)
         if verb is None:
             assert expected == await ids(lanes.letters(meant))
         else:

@@ -211,6 +211,7 @@ async def test_a_lent_blocking_client_serves_tasks_on_a_thread(redis_url: str, c
         link = RedisLink(RedisOptions(), client=mine)
         assert await together(*[lambda: link.execute("INCR", "n")] * 8)
         assert await link.pipeline([("INCR", "n")]) == [9]
+        assert await link.transaction([("DECR", "n"), ("INCR", "n")]) == [8, 9]
         assert [keys async for keys in link.scan("*", 10)] == [[b"n"]]
 
 
@@ -246,3 +247,35 @@ async def test_native_clients(link: RedisLink, colour: Colour) -> None:
     found = [kind for kind, find in NATIVE.items() if isinstance(find(link), kind)]
     assert list(NATIVE)[: 1 if colour is Colour.BLOCKING else 2] == found
     assert link.native(InvalidInputError) is None
+
+
+async def test_a_transaction_runs_as_one(link: RedisLink) -> None:
+    """Nobody comes between its commands; what fails keeps none of the others back, and is raised then."""
+    assert await link.transaction([("SET", "a", 1), ("INCRBY", "a", 2), ("GET", "a")]) == [True, 3, b"3"]
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        await link.transaction([("LPUSH", "a", "x"), ("SET", "b", 1)])
+    assert await link.execute("GET", "b") == b"1"
+
+    async def count() -> None:
+        for _ in range(20):
+            first, second = await link.transaction([("INCR", "n"), ("INCR", "n")])
+            assert second == first + 1
+
+    await together(*[count] * 4)
+
+
+async def test_scripts_together_bring_the_script_along(link: RedisLink, redis_url: str) -> None:
+    """Also one that the server was made to forget; replies stand in the order of the calls."""
+    known = Script(SOURCE, tell(redis_url, "SCRIPT", "LOAD", SOURCE).decode())
+    calls = [([f"k{number}"], [number]) for number in range(3)]
+    for _ in range(2):
+        tell(redis_url, "SCRIPT", "FLUSH")
+        assert [[f"k{n}".encode(), str(n).encode()] for n in range(3)] == await link.script_together(known, calls)
+
+
+def test_several_files_make_one_script() -> None:
+    """What stands first can be used by what follows."""
+    whole = Script.load("pilotis_redis", "entries", "bury")
+    first, last = (Script.load("pilotis_redis", name).source for name in ("entries", "bury"))
+    assert first + last == whole.source
+    assert len({whole.digest, Script.load("pilotis_redis", "bury").digest}) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from pilotis.errors import OperationError
 from pilotis_redis import Eviction, RedisLink, RedisOptions, Script, startup
 from pilotis_testing import Colour
@@ -83,6 +85,20 @@ async def test_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
     link = RedisLink(RedisOptions(url=redis_cluster_url, max_connections=3))
     await works(link)
     await link.close()
+
+
+async def test_transactions_on_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
+    """Of keys with one hash tag, on the node that has them, also as the first thing that is asked."""
+    source = SCRIPT.source
+    script = Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    for tag in ("{a}", "{b}", "{c}"):
+        link = RedisLink(RedisOptions(url=redis_cluster_url))
+        assert await link.transaction([("INCR", f"{tag}n"), ("INCR", f"{tag}m"), ("INCR", f"{tag}n")]) == [1, 1, 2]
+        assert await link.script_together(script, [([f"{tag}n"], [5]), ([f"{tag}m"], [7])]) == [7, 8]
+        with pytest.raises(redis.ResponseError, match="not an integer"):
+            await link.transaction([("SET", f"{tag}x", "x"), ("INCR", f"{tag}x"), ("SET", f"{tag}y", "y")])
+        assert await link.execute("GET", f"{tag}y") == b"y"
+        await link.close()
 
 
 async def test_many_are_the_first_to_use_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
