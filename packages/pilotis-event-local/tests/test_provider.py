@@ -16,7 +16,7 @@ from pilotis.bridge import Latch, pause
 from pilotis.context import Context
 from pilotis.errors import ClosedError, ConfigurationError, ConnectionFailedError, UnsupportedError
 from pilotis.handlers import Handlers
-from pilotis.modules.event import Event, EventBus, Message, RetryLater
+from pilotis.modules.event import Event, EventBus, Message, RetryLater, dispatch
 from pilotis.modules.event.schedule import on_cron
 from pilotis.providers import Outcome
 from pilotis.scopes import stage
@@ -286,6 +286,54 @@ async def test_data_of_a_batch_that_does_not_fit_leaves_the_rest(bus: Any, colou
     await bus.emit_many([Message("order.placed", data) for data in (1, "two", 3)])
     assert await drained(bus)
     assert (got, ["two"]) == ([1, 3], [it.data async for it in bus.dead_letters()])
+
+
+# At hand
+
+
+async def test_quick_handlers_have_more_at_hand(context: Context, colour: Colour) -> None:
+    """A process fetches what they handle in a moment, and not what they can begin alone; what is left goes back."""
+    sizes: list[int] = []
+
+    class Asked(LocalEvents):
+        async def receive(self, capacity: Any, wake: Any) -> Any:
+            sizes.append(capacity.get("order.placed stock", 0))
+            return await super().receive(capacity, wake)
+
+    bus, seen = colour.voice(EventBus(Asked(), context=context)), Seen()
+    bus.on("order.placed", id="stock", concurrency=2)(seen)
+    await bus.emit_many([Message("order.placed", number) for number in range(3000)])
+    assert await drained(bus)
+    assert 3000 == len(seen.events)
+    assert 2 == sizes[0]
+    assert max(sizes) > 10
+    await bus.close()
+
+
+async def test_what_is_at_hand_behind_a_slow_handler_goes_back(
+    context: Context, colour: Colour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handlers that were quick and then hang do not keep from others what was fetched for them."""
+    monkeypatch.setattr(dispatch, "_STUCK_SECONDS", 0.05)
+    held, others = Held(), Seen()
+    provider = LocalEvents()
+    bus, other = (colour.voice(EventBus(provider, context=context)) for _ in range(2))
+
+    def handle(event: Event[int]) -> None:
+        if event.data == 1500:
+            held(event)
+
+    bus.on("order.placed", id="stock", concurrency=1)(handle)
+    await bus.emit_many([Message("order.placed", number) for number in range(3000)])
+    await held.times(1)
+    other.on("order.placed", id="stock", concurrency=1)(others)
+    await other.open()
+    await soon(lambda: len(others.events) == 1499)
+    assert [*range(1501, 3000)] == sorted(others.data)
+    held.let_go()
+    assert await drained(bus)
+    await other.close()
+    await bus.close()
 
 
 # Declaring

@@ -221,11 +221,14 @@ class LocalEvents(EventProvider):
         with self._lock:
             self._mature()
             now = self.context.clock.monotonic()
-            settled = [self._settle(outcome, now) for outcome in outcomes]
+            returned: list[Entry] = []
+            settled = [self._settle(outcome, now, returned) for outcome in outcomes]
+            for entry in reversed(returned):
+                entry.lane.give_back(entry)
         self._wake()
         return settled
 
-    def _settle(self, outcome: Outcome, now: float) -> bool:
+    def _settle(self, outcome: Outcome, now: float, returned: list[Entry]) -> bool:
         delivery = outcome.delivery
         lane = self._lanes.get(delivery.lane)
         entry = None if lane is None else lane.in_flight.pop(delivery.receipt, None)
@@ -247,7 +250,7 @@ class LocalEvents(EventProvider):
                 entry.due = now + outcome.delay
                 self._delay(lane.enter(entry, now))
             case "back":
-                lane.give_back(entry)
+                returned.append(entry)
         return True
 
     def _note_failure(self, entry: Entry, outcome: Outcome) -> None:

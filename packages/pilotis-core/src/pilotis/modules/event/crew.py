@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -11,12 +12,35 @@ from pilotis.context import Context
 from pilotis.modules.event.provider import Delivery
 from pilotis.modules.event.subscriptions import Subscription
 
+_AHEAD_SECONDS = 0.02
+_MOST_AHEAD = 250
+
+
+class Pace:
+    """How quick handlers are, as far as anybody has seen. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        """How many have ended since the beginning."""
+        self._looked = (time.perf_counter(), 0)
+        self._ahead = 0
+
+    def ahead(self) -> int:
+        """Return how many deliveries are handled in a moment, at the pace since this was asked last."""
+        now = time.perf_counter()
+        then, runs = self._looked
+        if now - then > _AHEAD_SECONDS / 20:  # less says nothing
+            self._ahead = min(int((self.runs - runs) / (now - then) * _AHEAD_SECONDS), _MOST_AHEAD)
+            self._looked = (now, self.runs)
+        return self._ahead
+
 
 class Crew:
     """The deliveries of a subscription that were taken on, and how many stints are at them.
 
     At most one stint is on its way at a time, and whoever takes a delivery and sees more sends for the next one. So
-    quick handlers are run one after the other by one stint, and slow ones side by side.
+    quick handlers are run one after the other by one stint, and slow ones side by side. Quick ones also have at hand
+    what they handle in a moment, more than they can begin, so that they need not wait for the backend.
     """
 
     def __init__(
@@ -31,6 +55,9 @@ class Crew:
         self._stints = 0
         self._running = 0
         self._coming = False
+        self._pace = Pace()
+        self._ahead = 0
+        self._runs_seen = -1
         self._sated = True
         """Whether it was offered nothing when it was asked last: then nobody fetches anything for it."""
 
@@ -40,12 +67,18 @@ class Crew:
         return self.subscription.batch or 1
 
     @property
+    def _most(self) -> int:
+        """How many deliveries it takes on at most, those included that are being run."""
+        return self.subscription.concurrency * self._size + self._ahead
+
+    @property
     def _free(self) -> int:
-        return (self.subscription.concurrency - self._running) * self._size - len(self._backlog)
+        return self._most - self._running * self._size - len(self._backlog)
 
     def free(self) -> int:
-        """Return how many deliveries more it would take. Having none to take, it says when that has changed."""
+        """Return how many deliveries more it would take. Where that is none, it says when it has changed."""
         with self._lock:
+            self._ahead = self._pace.ahead()
             free = max(0, self._free)
             self._sated = not free
             return free
@@ -82,6 +115,7 @@ class Crew:
         """Note that a run is over."""
         with self._lock:
             self._running -= 1
+            self._pace.runs += 1
             hungry = self._sated and self._wants_more()
             self._sated = self._sated and not hungry
         if hungry:
@@ -90,7 +124,7 @@ class Crew:
     def _wants_more(self) -> bool:
         """Tell whether to fetch more: nothing is at hand, or half of what it could have. One by one would be dear."""
         free = self._free
-        return free > 0 and (len(self._backlog) < self._size or 2 * free >= self.subscription.concurrency * self._size)
+        return free > 0 and (len(self._backlog) < self._size or 2 * free >= self._most)
 
     def _send_for_one(self) -> bool:
         if not self._backlog or self._coming or self._stints >= self.subscription.concurrency:
@@ -116,6 +150,14 @@ class Crew:
             self._running -= running
             self._coming = False
         self._hungry()
+
+    def stuck(self) -> list[Delivery]:
+        """Give back what nobody has begun, if no run has ended since this was asked last: others may be free."""
+        with self._lock:
+            moved, self._runs_seen = self._runs_seen != self._pace.runs, self._pace.runs
+            if moved or self._running < self.subscription.concurrency:
+                return []
+        return self.clear()
 
     def clear(self) -> list[Delivery]:
         """Give back what nobody has begun."""

@@ -1,7 +1,8 @@
 """The dispatcher: hands the deliveries of all lanes to their handlers, and settles what became of them.
 
-It has two jobs on the background loop, one that receives and one that settles, and runs handlers in *stints*: a stint
-takes one delivery after the other from its crew's backlog, so that a thread or a loop is entered once for many.
+It has jobs on the background loop, one that receives, one that settles and one that looks after crews that are stuck,
+and runs handlers in *stints*: a stint takes one delivery after the other from its crew's backlog, so that a thread or
+a loop is entered once for many.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
 _MOST_SETTLED = 500
 _GATHER_SECONDS = 0.001
+_STUCK_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -85,7 +87,11 @@ class Dispatcher:
             if self._jobs or self._stopping:
                 return
             spawn = self._context.runtime.spawn
-            self._jobs = [spawn(self._receive(), "event receiver"), spawn(self._settle(), "event settler")]
+            self._jobs = [
+                spawn(self._receive(), "event receiver"),
+                spawn(self._settle(), "event settler"),
+                spawn(self._watch(), "event watch"),
+            ]
 
     def announce(self) -> None:
         """Have those who wait for deliveries to be settled look again."""
@@ -107,8 +113,9 @@ class Dispatcher:
         self.poke()
         if not self._jobs:
             return
-        receiver, settler = self._jobs
+        receiver, settler, watch = self._jobs
         await receiver.ended.wait()
+        await watch.ended.wait()
         for crew in self._crews.values():
             self._give_back(crew.clear())
         await self._await_quiet(grace)
@@ -210,8 +217,15 @@ class Dispatcher:
             held.clear()
             crew.done()
 
+    async def _watch(self) -> None:
+        """Hand back what was fetched for quick handlers that turned out to be slow."""
+        while not await self._halted.wait(_STUCK_SECONDS):
+            for crew in list(self._crews.values()):
+                self._give_back(crew.stuck())
+
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        self._post([Outcome(delivery=delivery, verdict="back") for delivery in deliveries])
+        if deliveries:
+            self._post([Outcome(delivery=delivery, verdict="back") for delivery in deliveries])
 
     def _post(self, outcomes: Sequence[Outcome], *, last: bool = False) -> None:
         """Note how deliveries ended. What comes after a delivery was given back is refused."""

@@ -42,7 +42,7 @@ async def _run_all(
             await provider.settle([it.outcome for it in judged])
             ended += judged
     except BaseException:
-        back = [Outcome(delivery=it, verdict="back") for mine in reversed(left.values()) for it in reversed(mine)]
+        back = [Outcome(delivery=it, verdict="back") for mine in left.values() for it in mine]
         await finish(provider.settle(back))
         raise
     return ended

@@ -240,8 +240,9 @@ class EventProvider(Provider):
     async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """End deliveries: remove, hand out again after a delay, make a dead letter, or give back unharmed.
 
-        The time of a retry is taken from the backend's clock. A delivery given back is handed out again before
-        what waits, with the same attempt. False for a delivery that was no longer the reader's: nothing happens then.
+        The time of a retry is taken from the backend's clock. Deliveries given back are handed out again before
+        what waits, in their order, with the same attempts. False for a delivery that was no longer the reader's:
+        nothing happens then.
         """
 
     @abstractmethod
