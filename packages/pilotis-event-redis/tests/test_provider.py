@@ -15,6 +15,7 @@ from pilotis.errors import ConfigurationError, InvalidInputError, NotFoundError
 from pilotis.modules.event import EventBus, Message
 from pilotis.providers import ID_TTL, Context, EventCapability
 from pilotis.settings.model import EventSettings
+from pilotis.settings.secrets import Secret
 from pilotis_event_redis import RedisEvents, RedisEventsOptions
 from pilotis_testing import Colour
 from pilotis_testing.colours import together
@@ -239,3 +240,27 @@ async def test_bad_input_never_reaches_redis(make: Callable[..., Any], redis_url
         with pytest.raises(InvalidInputError):
             await bus.emit(name, **options)
     assert before == tell(redis_url, "XLEN", f"{PREFIX}:l:shop/order.placed stock:n")
+
+
+async def test_a_user_with_rules_can_do_all(redis_url: str, colour: Colour) -> None:
+    """With the rights that the README names, on the keys of the bus alone."""
+    rules = ("on", ">secret", "~{pilotis:events}*", "+@all", "-@dangerous", "+info")
+    tell(redis_url, "ACL", "SETUSER", "ruled", *rules)
+    context = Context(name="shop")
+    options = RedisEventsOptions(url=redis_url, username="ruled", password=Secret("secret"))
+    bus = colour.voice(EventBus(RedisEvents(options), context=context))
+    seen = Seen(failures=1)
+    bus.on("order.placed", id="stock", attempts=2, backoff=0)(seen)
+    await bus.open()
+    await bus.emit("order.placed", 1, delay=0.01, key="k", dedupe="d")
+    await bus.emit("order.placed", 2, group="g")
+    await bus.release_group("g")
+    await bus.pause("stock")
+    await bus.resume("stock")
+    assert await drained(bus)
+    assert ({1, 2}, 3) == (set(seen.data), len(seen.data))
+    assert await bus.replay() == 0
+    assert await bus.purge("stock") == 0
+    await bus.close()
+    context.runtime.stop()
+    tell(redis_url, "ACL", "DELUSER", "ruled")
