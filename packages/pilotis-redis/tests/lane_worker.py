@@ -46,6 +46,9 @@ class Process:
                 say(error=str(error))
                 time.sleep(0.05)
                 continue
+            self.held += [
+                entry for entry in taken if entry.body == b"hold"
+            ]  # before it is told: a line may come at once
             for entry in taken:
                 say(taken=entry.head.id, stream=entry.stream, crashes=entry.head.crashes, worker=entry.worker)
             for entry in sorted(taken, key=lambda entry: entry.body == b"abort"):
@@ -56,7 +59,7 @@ class Process:
             case b"abort":
                 os.abort()
             case b"hold":
-                self.held.append(entry)
+                return
             case b"wedge":
                 self.context.runtime.loop.call_soon_threadsafe(time.sleep, 2)
             case _:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 
-from pilotis.bridge import Latch
+from pilotis.bridge import Latch, reset_after_fork
 
 
 class Turn:
     """`async with turn:` is entered by one task of a loop after the other, in the order in which they came."""
 
     def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
         self._is_taken = False
         self._waiting: deque[Latch] = deque()
 

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import socket
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-import msgspec
 from pilotis.bridge import Latch, blocked_loops, finish, reset_after_fork
 from pilotis.context import Context
 from pilotis.errors import OperationError
 from pilotis.ids import new_id
 from redis.exceptions import RedisClusterException, RedisError
 
-from pilotis_redis.lanes.entry import Taken, WorkerInfo
+from pilotis_redis.lanes.entry import Taken
 from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.lanes.life import Life, call_in
+from pilotis_redis.lanes.presence import MAX_CRASHES, Presence
 from pilotis_redis.lanes.pulse import BEATS, EVERYTHING, Pulse, Ticks
 from pilotis_redis.lanes.rescue import Rescue
 from pilotis_redis.lanes.settling import Ending, refuse
 from pilotis_redis.lanes.stock import Order
 from pilotis_redis.lanes.turn import Turn
 from pilotis_redis.link import RedisLink
-from pilotis_redis.scripts import Script
 
 logger = logging.getLogger("pilotis.redis.lanes")
 
-REGISTER = Script.load("pilotis_redis", "entries", "register")
 LAST_READ_SECONDS = 2.0
 """How long the end of a read is waited for when a worker stops, or has to look at once."""
 LINGER_SECONDS = 0.1
@@ -70,33 +68,28 @@ class Worker:
         self._restore = restore
         self._liveness = liveness
         self._stall = stall
-        self._handlers: dict[str, list[str]] = {}
-        self._max_crashes: dict[str, int] = {}
+        self._turn = Turn()
+        self._births = Turn()
+        self._presence = Presence(link, keys, self._turn, service=context.name)
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._turn = Turn()
-        self._births = Turn()
         self._orders: list[Order] = []
         self._lingers = False
-        self._seen: dict[str, float] = {}
-        """The lanes that are read, and when they were last asked for."""
         self._life: Life | None = None
         self._has_lived = False
         self._pulse: Pulse | None = None
         self._alarm = Latch()
-        self._started = time.time()
 
     @property
     def id(self) -> str | None:
         """What it is called now; None while it does not work."""
         return None if self._life is None else self._life.id
 
-    def know(self, lane: str, handlers: Sequence[str] = (), *, max_crashes: int = 3) -> None:
+    def know(self, lane: str, handlers: Sequence[str] = (), *, max_crashes: int = MAX_CRASHES) -> None:
         """Note what to tell of a lane, and how many workers may die of an entry of it."""
-        self._handlers[lane] = list(handlers)
-        self._max_crashes[lane] = max_crashes
+        self._presence.know(lane, handlers, max_crashes)
 
     # Receiving
 
@@ -244,12 +237,11 @@ class Worker:
     async def _alive(self, order: Order) -> Life:
         """Return the life of this worker, begun if need be, and known to read what is ordered."""
         async with self._births:
-            is_new = not order.capacity.keys() <= self._seen.keys()
-            self._seen.update(dict.fromkeys(order.capacity, time.monotonic()))
+            self._presence.note(order.capacity)
             if self._life is None:
                 await finish(self._begin())
-            elif is_new:
-                await self._register(self._life.id, 0)
+            else:
+                await self._presence.update(self._life.id)
             life = self._life
             assert life is not None
         return life
@@ -260,32 +252,15 @@ class Worker:
             await self._restore()
         id = f"{socket.gethostname()}:{os.getpid()}:{new_id(self._context.clock)}"
         life = Life(id, self._link, self._keys, runtime=runtime, turn=self._turn, stir=self._stir)
-        last = await self._register(life.id, self._liveness)
+        last = await self._presence.begin(id, self._liveness)
         loop = runtime.loop
         ticks = Ticks(self._loops, self._stall)
         link = self._link.patient(self._liveness / BEATS)
         ear = _Ear(self, life, loop)
         self._pulse = Pulse(id, link, self._keys, liveness=self._liveness, ticks=ticks, listener=ear)
         self._life, self._has_lived = life, True
-        self._pulse.start(last.decode())
+        self._pulse.start(last)
         runtime.spawn(self._tend(life), "lanes upkeep")
-
-    async def _register(self, id: str, liveness: float) -> Any:
-        """Have a worker be alive, or, with a `liveness` of 0, note what it reads now."""
-        info = WorkerInfo(
-            service=self._context.name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=self._started,
-            lanes={lane: self._handlers.get(lane, []) for lane in self._seen},
-        )
-        keys = self._keys
-        async with self._turn:
-            return await self._link.script(
-                REGISTER,
-                [keys.workers, keys.infos, keys.news, keys.bell(id)],
-                [id, msgspec.json.encode(info), int(liveness * 1000)],
-            )
 
     def _loops(self) -> list[AbstractEventLoop]:
         """Return the event loops that have to go round while this worker is alive."""
@@ -315,10 +290,10 @@ class Worker:
         """Take in what has changed."""
         for what in news:
             if what == EVERYTHING:
-                life.outlook.heat(self._seen)
+                life.outlook.heat(self._presence.lanes)
             elif what == "dead":
                 self._alarm.set()
-            elif what in self._seen:
+            elif what in self._presence.lanes:
                 life.outlook.heat([what])
             if what in (EVERYTHING, "registry"):
                 life.outlook.stop_missing()
@@ -331,30 +306,23 @@ class Worker:
 
     async def _tend(self, life: Life) -> None:
         """See to it, again and again, that nothing stays with the dead, and that it is known what is read here."""
-        rescue = Rescue(self._link, self._keys, self._turn, self._crashes)
+        rescue = Rescue(self._link, self._keys, self._turn, self._presence.max_crashes)
         while not life.is_over:
             self._alarm = Latch()
             try:
-                await rescue.look(list(self._seen))
-                await self._forget_unread(life)
+                await rescue.look(list(self._presence.lanes))
+                await self._tell(life)
             except _FAULTS as error:
                 logger.info("looking for what dead workers hold failed: %s", error)
             await self._alarm.wait(self._liveness * random.uniform(0.75, 1.25))
             if self._alarm.is_set():  # others were told at the same time
                 await Latch().wait(self._liveness / 10 * random.random())
 
-    def _crashes(self, lane: str) -> int:
-        return self._max_crashes.get(lane, 3)
-
-    async def _forget_unread(self, life: Life) -> None:
-        """No longer tell of lanes that nobody here asked for in a while, and of which nothing is held."""
-        before = time.monotonic() - 2 * self._liveness
-        held = {*life.stock.lanes(), *(lane for order in self._orders for lane in order.capacity)}
-        unread = [lane for lane, asked in self._seen.items() if asked < before and lane not in held]
-        for lane in unread:
-            del self._seen[lane]
-        if unread:
-            await self._register(life.id, 0)
+    async def _tell(self, life: Life) -> None:
+        """Tell what is read, without what nobody here asked for in a while and of which nothing is held."""
+        wanted = {lane for order in self._orders for lane in order.capacity}
+        self._presence.drop_unread(time.monotonic() - 2 * self._liveness, held=life.stock.lanes() | wanted)
+        await self._presence.update(life.id)
 
     # Stopping
 
@@ -376,22 +344,13 @@ class Worker:
         try:
             await life.finish_reading(LAST_READ_SECONDS)
             await self._settle([Ending(taken, "back") for taken in life.clear({})])
-            async with self._turn:
-                await self._unregister(life)
+            await self._presence.end(life.id)
         except _FAULTS as error:
             logger.info("worker %s ends without a word to Redis: %s", life.id, error)
         life.is_over = True
         self._life = None
-        self._seen.clear()
+        self._presence.drop_unread(math.inf, held=set())
         await self._close(life, self._pulse)
-
-    async def _unregister(self, life: Life) -> None:
-        keys = self._keys
-        await self._link.pipeline([
-            ("ZREM", keys.workers, life.id),
-            ("HDEL", keys.infos, life.id),
-            ("UNLINK", keys.bell(life.id)),
-        ])  # fmt: skip
 
 
 class _Ear:
