@@ -32,6 +32,7 @@ _OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
 _MOST_SETTLED = 500
 _GATHER_SECONDS = 0.001
 _STUCK_SECONDS = 1.0
+_YIELD_SECONDS = 1e-6
 
 
 class Dispatcher:
@@ -147,7 +148,9 @@ class Dispatcher:
             await self._persist("declare", self._declare)
             capacity = self._capacity()
             deliveries = await self._persist("receive", partial(self._provider.receive, capacity, self._wake))
-            self._hand_out(deliveries or [])
+            if deliveries:
+                self._hand_out(deliveries)
+                await pause(_YIELD_SECONDS)  # so that handlers on this loop begin before more is fetched
 
     def _capacity(self) -> dict[str, int]:
         if self._version != self._registry.version:
