@@ -58,10 +58,10 @@ async def test_services_have_lanes_of_their_own(make: Callable[..., Any]) -> Non
 
 async def test_services_whose_names_begin_alike_are_told_apart(make: Callable[..., Any]) -> None:
     """A lane belongs to the service whose whole name it bears."""
-    for name in ("shop", "shop-eu"):
-        bus = make(name, role="emit")
+    buses = {name: make(name, role="emit") for name in ("shop", "shop-eu")}
+    for name, bus in buses.items():
         await bus.subscribe("order.placed", Seen(), id=name)
-        assert [name] == [lane.subscription for lane in await bus.lanes()]
+    assert [["shop"], ["shop-eu"]] == [[lane.subscription for lane in await bus.lanes()] for bus in buses.values()]
 
 
 async def test_buses_do_not_hear_one_another(make: Callable[..., Any], redis_url: str) -> None:

@@ -48,6 +48,8 @@ async def test_entries_reach_the_lanes_whose_pattern_their_name_matches(lanes: L
     assert ["1", "2"] == await ids(lanes, ALL.name)
     await lanes.forget([ALL.name])
     assert [Pushed("3", 0), Pushed("3", 0)] == await lanes.emit([push("3", "mail", remember=60)] * 2)
+    await lanes.declare([ALL])
+    assert [Pushed("3", 1)] == await lanes.emit([push("3", "mail", remember=60)])
     assert [] == await lanes.emit([])
 
 
@@ -244,7 +246,10 @@ async def test_looking_on(lanes: Lanes, colour: Colour) -> None:
     async def emit() -> None:
         while not await lanes.link.execute("EXISTS", lanes.keys.tail):
             await pause(0.001)
-        await lanes.emit([push("1", delay=5.0, key="k"), push("2", "mail", priority="h"), push("last")])
+        await lanes.emit([push("1", delay=5.0, key="k"), push("2", "mail", priority="h")])
+        while len(seen) < 2:
+            await pause(0.001)
+        await lanes.emit([push("last")])
 
     await together(look, emit)
     assert [push("1", delay=5.0, key="k"), push("2", "mail", priority="h"), push("last")] == seen

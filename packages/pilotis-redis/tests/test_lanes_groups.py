@@ -99,18 +99,21 @@ async def test_a_group_that_changed_while_it_was_read_is_read_again(
 ) -> None:
     """As many entries are not the same entries: what was cleared is not sent, and what came instead is."""
     await lanes.declare([ORDERS])
-    await lanes.stage("g", [push("1"), push("2")])
     releaser: Any = make_lanes(redis_url)
     read = releaser._groups.read
+    changes: list[list[Any]] = [
+        [lambda: lanes.clear("g", ["order.paid"])],
+        [lambda: lanes.clear("g", None), lambda: lanes.stage("g", [push("3"), push("4")])],
+    ]
 
     async def read_and_lose_time(group: str) -> Any:
         staged = await read(group)
-        if staged.pushes[-1].id == "2":
-            await lanes.clear("g", None)
-            await lanes.stage("g", [push("3"), push("4")])
+        for change in changes.pop(0) if changes else ():
+            await change()
         return staged
 
     releaser._groups.read = read_and_lose_time
+    await lanes.stage("g", [push("1", "order.paid"), push("2")])
     assert ["3", "4"] == [it.id for it in await releaser.release("g")]
     assert await waiting(lanes) == 2
 

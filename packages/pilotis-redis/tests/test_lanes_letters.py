@@ -64,6 +64,10 @@ async def test_letters_of_many_lanes_come_the_oldest_first(
     found = [(it.died, it.head.id) async for it in lanes.letters(Meant(lanes=LANES))]
     assert sorted((at, f"{lane}{number:02}") for number, at in enumerate(died) for lane in LANES) == sorted(found)
     assert sorted(at for at, _ in found) == [at for at, _ in found]
+    graves("shop/c", "before", 900)
+    graves("shop/b", "first", 800)
+    assert ["first", "before", "shop/a00"] == (await ids(lanes.letters(Meant(lanes=LANES))))[:3]
+    await lanes.bury(Meant(lanes=LANES, before=900))
     one = [(it.died, it.head.id) async for it in lanes.letters(Meant(lanes=["shop/b"]))]
     assert [(at, f"shop/b{number:02}") for number, at in enumerate(died)] == one
 
