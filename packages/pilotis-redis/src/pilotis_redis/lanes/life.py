@@ -120,8 +120,12 @@ class Life:
         """End the read under way."""
         if self.reader.is_waiting and not self.reader.is_rung:
             self.reader.is_rung = True
-            async with self._turn:
-                await self._link.execute("XADD", self._bell, "NOMKSTREAM", "*", "w", "")
+            try:
+                async with self._turn:
+                    await self._link.execute("XADD", self._bell, "NOMKSTREAM", "*", "w", "")
+            except BaseException:
+                self.reader.is_rung = False
+                raise
 
     async def finish_reading(self, seconds: float) -> bool:
         """End the read under way and take in what came. Return whether that was done within `seconds`."""
@@ -168,10 +172,10 @@ class Life:
         """Give an order what is kept for it. Return whether that was anything."""
         return not self.is_over and self.stock.serve(order)
 
-    def clear(self, wanted: Mapping[str, int]) -> list[Taken]:
-        """Return what is to be given back: suspects that were too many, and what nobody wants any more."""
+    def clear(self, is_wanted: Callable[[str], bool]) -> list[Taken]:
+        """Return what is to be given back: suspects that were too many, and what is of lanes that nobody wants."""
         surplus, self.surplus = self.surplus, []
-        return surplus + self.stock.withdraw(unless=wanted.__contains__)
+        return surplus + self.stock.withdraw(unless=is_wanted)
 
 
 def call_in(loop: AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:

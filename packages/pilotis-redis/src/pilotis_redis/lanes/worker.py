@@ -166,6 +166,9 @@ class Worker:
                 wanted[lane] -= life.stock.kept(lane)
         return wanted
 
+    def _is_wanted(self, lane: str) -> bool:
+        return any(lane in order.capacity for order in self._orders if not order.is_over)
+
     def _stir(self) -> None:
         """Have those who wait look again. What came for nobody is kept for a moment."""
         for order in self._orders:
@@ -183,7 +186,7 @@ class Worker:
 
     def _give_back(self, life: Life) -> None:
         """Begin to give back what nobody here wants."""
-        surplus = life.clear({lane: 1 for order in self._orders for lane in order.capacity})
+        surplus = life.clear(self._is_wanted)
         if surplus:
             self._context.runtime.spawn(self._return(life, surplus), "lanes give back")
 
@@ -343,7 +346,7 @@ class Worker:
         self._stir()
         try:
             await life.finish_reading(LAST_READ_SECONDS)
-            await self._settle([Ending(taken, "back") for taken in life.clear({})])
+            await self._settle([Ending(taken, "back") for taken in life.clear(self._is_wanted)])
             await self._presence.end(life.id)
         except _FAULTS as error:
             logger.info("worker %s ends without a word to Redis: %s", life.id, error)
