@@ -310,7 +310,8 @@ async def test_stopping_gives_back_what_nobody_was_given(make_hand: Hands, redis
     id = hand.worker.id
     await hand.worker.stop()
     assert hand.worker.id is None
-    assert ["1"] == ids(await other.look("a"))
+    [back] = await other.look("a")
+    assert ("1", "h", 0) == (back.head.id, back.stream, back.head.crashes)
     keys = hand.lanes.keys
     assert 0 == await other.link.execute("EXISTS", keys.bell(id))
     assert [other.worker.id.encode()] == await other.link.execute("ZRANGE", keys.workers, 0, -1)
