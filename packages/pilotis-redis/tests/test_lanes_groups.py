@@ -103,7 +103,7 @@ async def test_a_group_that_changed_while_it_was_read_is_read_again(
     read = releaser._groups.read
     changes: list[list[Any]] = [
         [lambda: lanes.clear("g", ["order.paid"])],
-        [lambda: lanes.clear("g", None), lambda: lanes.stage("g", [push("3"), push("4")])],
+        [lambda: lanes.clear("g", None), lambda: lanes.stage("g", [push("3")])],
     ]
 
     async def read_and_lose_time(group: str) -> Any:
@@ -114,8 +114,8 @@ async def test_a_group_that_changed_while_it_was_read_is_read_again(
 
     releaser._groups.read = read_and_lose_time
     await lanes.stage("g", [push("1", "order.paid"), push("2")])
-    assert ["3", "4"] == [it.id for it in await releaser.release("g")]
-    assert await waiting(lanes) == 2
+    assert ["3"] == [it.id for it in await releaser.release("g")]
+    assert await waiting(lanes) == 1
 
 
 async def test_a_group_lasts_as_long_as_its_process(
