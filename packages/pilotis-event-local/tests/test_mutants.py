@@ -44,6 +44,7 @@ CAUGHT_BY = [
     ("LetsRetriesBeOvertaken", "test_a_key_is_handled_in_order_by_several_processes"),
     ("TakesInTwice", "test_processes_share_the_work"),
     ("ForgetsIds", "test_a_periodic_event_is_emitted_once_for_all"),
+    ("GuessesReaders", "test_lanes_tell_who_reads_them"),
 ]
 
 

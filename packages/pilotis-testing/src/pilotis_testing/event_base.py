@@ -197,15 +197,16 @@ async def drained(bus: Any, patience: float = PATIENCE) -> bool:
 
 async def soon_delayed(bus: Any, lane: str, count: int = 1) -> None:
     """Wait until a lane has so much delayed."""
-    await _soon(bus, lane, lambda it: it.delayed >= count)
+    await soon_info(bus, lane, lambda it: it.delayed >= count)
 
 
 async def soon_free(bus: Any, lane: str) -> None:
     """Wait until nothing of a lane is in flight."""
-    await _soon(bus, lane, lambda it: it.in_flight == 0)
+    await soon_info(bus, lane, lambda it: it.in_flight == 0)
 
 
-async def _soon(bus: Any, lane: str, condition: Callable[[Any], bool], patience: float = PATIENCE) -> None:
+async def soon_info(bus: Any, lane: str, condition: Callable[[Any], bool], patience: float = PATIENCE) -> None:
+    """Wait until a condition holds for how a lane is doing."""
     deadline = time.monotonic() + patience
     while not condition(await info(bus, lane)):
         assert time.monotonic() < deadline, f"it did not come true: {await info(bus, lane)}"

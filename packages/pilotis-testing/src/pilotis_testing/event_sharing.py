@@ -13,7 +13,7 @@ from pilotis.providers import Context, DeadEvent, DeadFilter, EventCapability, E
 
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, soon
-from pilotis_testing.event_base import PATIENCE, EventTests, Reader, Seen, advance, drained, lacks, outgoing
+from pilotis_testing.event_base import PATIENCE, EventTests, Reader, Seen, advance, drained, lacks, outgoing, soon_info
 
 
 class OneAtATime:
@@ -96,6 +96,24 @@ class SharingTests(EventTests):
         await soon(lambda: clock.waiting >= 4)  # all have emitted, and wait for the next time
         assert await drained(bus)
         assert {"often": 4, "rarely": 2} == Counter(seen.data)
+
+    async def test_lanes_tell_who_reads_them(
+        self, bus: Any, second: Any, provider: EventProvider, colour: Colour
+    ) -> None:
+        """How many live processes, and whether they differ on what the handlers without an id are."""
+        bus.on("order.placed")(Seen())
+        bus.on("order.placed", id="stock")(Seen())
+        second.on("order.placed")(Seen())
+        second.on("order.placed")(OneAtATime({}))
+        await bus.open()
+        await second.open()
+        if lacks(provider, EventCapability.DURABLE):
+            assert [None, None] == [it.readers for it in await bus.lanes()]
+            return
+        await soon_info(bus, "order.placed", lambda it: it.readers == 2 and it.unit_disagrees)
+        await soon_info(bus, "order.placed stock", lambda it: it.readers == 1 and not it.unit_disagrees)
+        await second.close()
+        await soon_info(bus, "order.placed", lambda it: it.readers == 1 and not it.unit_disagrees)
 
     async def test_what_a_dead_process_held_is_handed_out_again(
         self, lane: Reader, another: Callable[[], EventProvider], context: Context, colour: Colour
