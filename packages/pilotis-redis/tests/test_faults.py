@@ -26,7 +26,7 @@ from pilotis.errors import (
 )
 from pilotis.settings.secrets import Secret
 from pilotis_redis import RedisLink, RedisOptions
-from pilotis_redis.faults import classify
+from pilotis_redis.faults import classify, is_lost, mark_unsent
 from pilotis_testing import Colour
 from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
@@ -225,3 +225,22 @@ async def test_a_cancelled_command_leaves_no_answer_behind(own_redis: RedisServe
 def test_errors_of_others_are_not_ours() -> None:
     """A mistake in a program is not taken for one of Redis."""
     assert classify(ValueError("WRONGTYPE")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (redis.ConnectionError("Connection closed by server."), True),
+        (redis.TimeoutError("Timeout reading from socket"), True),
+        (redis.BusyLoadingError("LOADING"), False),
+        (redis.AuthenticationError("WRONGPASS"), False),
+        (redis.ReadOnlyError("READONLY"), False),
+        (redis.ResponseError("WRONGTYPE"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_answer_is_lost_where_a_connection_broke_that_carried_a_command(error: Exception, lost: bool) -> None:
+    """What the server itself said is known, and so is that nothing was sent."""
+    assert lost == is_lost(error)
+    mark_unsent(error)
+    assert not is_lost(error)
