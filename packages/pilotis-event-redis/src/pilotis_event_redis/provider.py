@@ -86,9 +86,11 @@ class RedisEvents(RedisBacked, EventProvider):
         self._lanes = Lanes(self.link, self.options.bus, runtime=lambda: self.context.runtime)
 
     async def close(self) -> None:
-        await self._worker.stop()
-        await self._lanes.close()
-        await super().close()
+        try:
+            await self._worker.stop()
+            await self._lanes.close()
+        finally:
+            await super().close()
 
     @cached_property
     def _worker(self) -> Worker:
