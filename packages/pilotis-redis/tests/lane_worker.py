@@ -67,7 +67,7 @@ class Process:
             case b"hold" | b"log":
                 return
             case b"wedge":
-                self.context.runtime.loop.call_soon_threadsafe(time.sleep, 2)
+                self.context.runtime.loop.call_soon_threadsafe(time.sleep, 5)
             case _:
                 self.settle([entry])
 

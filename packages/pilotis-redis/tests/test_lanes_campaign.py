@@ -46,7 +46,7 @@ def test_nothing_is_lost_while_workers_are_killed_and_redis_restarts(
     make_hand: Callable[..., Any], start_worker: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Each lane handles all, twice at most what was in flight at a kill; what has a key in its order."""
-    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "everysec")
     dice = random.Random(11)
     with running(server):
         hand = make_hand(server.url, timeout=2)

@@ -57,12 +57,14 @@ class Ticks:
         self._loops = loops
         self._stall = stall
         self._asked: dict[AbstractEventLoop, float] = {}
+        """Since when a loop owes an answer. Loops change it, so it must stay this very dictionary."""
 
     def stalled(self) -> AbstractEventLoop | None:
         """Return a loop that owes an answer for longer than it may."""
         now = time.monotonic()
-        loops = list(self._loops())
-        self._asked = {loop: asked for loop, asked in self._asked.items() if loop in loops}
+        loops = set(self._loops())
+        for loop in self._asked.keys() - loops:
+            self._asked.pop(loop, None)
         for loop in loops:
             if now - self._asked.get(loop, now) > self._stall:
                 return loop
