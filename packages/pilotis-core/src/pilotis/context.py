@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import msgspec
@@ -24,3 +25,11 @@ class Context(msgspec.Struct, kw_only=True):
     blocking_in_loop: Literal["error", "thread"] = "error"
     opened: bool = False
     """Whether the app was opened as a whole: then what is declared begins by itself."""
+    concurrency: int | None = None
+    """How many event handlers run at once in this process, where its worker was told. Else the settings say."""
+    ends_by: float | None = None
+    """When a worker that was told to stop has to have ended, by `time.monotonic`."""
+
+    def patience(self, own: float) -> float:
+        """Return how many real seconds a module may take to close: what is left to the worker, else its `own`."""
+        return own if self.ends_by is None else max(0.0, self.ends_by - time.monotonic())

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 from pilotis.bridge import Flights, blocking, finish
 from pilotis.context import Context
 from pilotis.errors import ClosedError, ConfigurationError, OperationError, PilotisError, UnsupportedError
+from pilotis.findings import Finding
 from pilotis.provider import Provider
 from pilotis.runtime import lodge
 from pilotis.settings.secrets import mask_urls
@@ -137,6 +138,12 @@ class Portable(Generic[ProviderT]):
 
     ping = blocking(aping)
 
+    def afindings(self) -> Coroutine[Any, Any, list[Finding]]:
+        """Tell what is wrong with what the module looks after. A module that looks after nothing finds nothing."""
+        return _nothing()
+
+    findings = blocking(afindings)
+
     async def ready(self) -> None:
         """What happens before a verb of a module that is not at hand yet: it is opened."""
         await self.aopen()
@@ -211,6 +218,10 @@ class Portable(Generic[ProviderT]):
             operation=operation,
             outcome=self._own.outcome(error),
         )
+
+
+async def _nothing() -> list[Finding]:
+    return []
 
 
 class Guard:

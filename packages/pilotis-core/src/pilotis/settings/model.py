@@ -68,10 +68,14 @@ class EventSettings(PortableSettings, kw_only=True, frozen=True):
     """The wait between attempts: seconds, or a table of first, factor, maximum and jitter."""
     timeout: Seconds | None = None
     concurrency: Count = 10
-    """How many handlers run at once."""
+    """How many handlers of one subscription run at once, in each process."""
+    worker_concurrency: Count | None = None
+    """How many handlers run at once in one process, of all subscriptions together. None is no limit but theirs."""
     mode: Literal["background", "inline"] = "background"
     unrouted: Literal["drop", "error"] = "drop"
     """What becomes of an event that nobody subscribes to."""
+    lag: Seconds = 60
+    """For how long what waits may have been due before `status` speaks of it."""
     max_crashes: Count = 3
     """How many workers may die of a message before it is a dead letter."""
     dedupe_ttl: Seconds = 86_400

@@ -44,9 +44,15 @@ class Crew:
     """
 
     def __init__(
-        self, subscription: Subscription, *, begin: Callable[[Crew], None], hungry: Callable[[], None]
+        self,
+        subscription: Subscription,
+        *,
+        begin: Callable[[Crew], None],
+        hungry: Callable[[], None],
+        most: int | None = None,
     ) -> None:
         self.subscription = subscription
+        self._places = most
         self._begin = begin
         self._hungry = hungry
         self._lock = threading.Lock()
@@ -55,6 +61,8 @@ class Crew:
         self._stints = 0
         self._running = 0
         self._coming = False
+        self._gave_up = False
+        """Whether it gave back what it had because nobody came: then it waits with empty hands."""
         self._pace = Pace()
         self._ahead = 0
         self._runs_seen = -1
@@ -67,13 +75,19 @@ class Crew:
         return self.subscription.batch or 1
 
     @property
+    def _concurrency(self) -> int:
+        """How many runs there may be at once."""
+        wanted = self.subscription.concurrency
+        return wanted if self._places is None else min(wanted, self._places)
+
+    @property
     def _most(self) -> int:
         """How many deliveries it takes on at most, those included that are being run."""
-        return self.subscription.concurrency * self._size + self._ahead
+        return self._concurrency * self._size + self._ahead
 
     @property
     def _free(self) -> int:
-        return self._most - self._running * self._size - len(self._backlog)
+        return 0 if self._gave_up else self._most - self._running * self._size - len(self._backlog)
 
     def free(self) -> int:
         """Return how many deliveries more it would take. Where that is none, it says when it has changed."""
@@ -97,6 +111,9 @@ class Crew:
         """Note that the stint that was sent for is here."""
         with self._lock:
             self._coming = False
+            gave_up, self._gave_up = self._gave_up, False
+        if gave_up:
+            self._hungry()
 
     def next(self) -> list[Delivery]:
         """Return the deliveries to run now; none when the stint is over."""
@@ -110,6 +127,14 @@ class Crew:
         if missing:
             self._begin(self)
         return taken
+
+    def rest(self) -> None:
+        """Note that a stint ends although there may be more to do: another one is sent for."""
+        with self._lock:
+            self._stints -= 1
+            missing = self._send_for_one()
+        if missing:
+            self._begin(self)
 
     def done(self) -> None:
         """Note that a run is over."""
@@ -127,7 +152,7 @@ class Crew:
         return free > 0 and (len(self._backlog) < self._size or 2 * free >= self._most)
 
     def _send_for_one(self) -> bool:
-        if not self._backlog or self._coming or self._stints >= self.subscription.concurrency:
+        if not self._backlog or self._coming or self._stints >= self._concurrency:
             return False
         self._stints += 1
         self._coming = True
@@ -148,15 +173,19 @@ class Crew:
         with self._lock:
             self._stints -= 1
             self._running -= running
-            self._coming = False
+            self._coming = self._gave_up = False
         self._hungry()
 
     def stuck(self) -> list[Delivery]:
-        """Give back what nobody has begun, if no run has ended since this was asked last: others may be free."""
+        """Give back what nobody has begun, if no run has ended since this was asked last: others may be free.
+
+        That is while all who may work on it are busy, or while there is no place for those who would.
+        """
         with self._lock:
             moved, self._runs_seen = self._runs_seen != self._pace.runs, self._pace.runs
-            if moved or self._running < self.subscription.concurrency:
+            if moved or not (self._coming or self._running >= self._concurrency):
                 return []
+            self._gave_up = self._coming and not self._running
         return self.clear()
 
     def clear(self) -> list[Delivery]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from pilotis.context import Context
 from pilotis.errors import OperationError
 from pilotis.modules.base import Guard
 from pilotis.modules.event.crew import Crew
+from pilotis.modules.event.places import Places
 from pilotis.modules.event.provider import Delivery, EventProvider, Outcome
 from pilotis.modules.event.running import CLEAN_UP_SECONDS, Runner
 from pilotis.modules.event.subscriptions import Registry, Subscription
@@ -33,6 +36,7 @@ _MOST_SETTLED = 500
 _GATHER_SECONDS = 0.001
 _STUCK_SECONDS = 1.0
 _YIELD_SECONDS = 1e-6
+_TURN_SECONDS = 0.02
 
 
 class Dispatcher:
@@ -45,6 +49,7 @@ class Dispatcher:
         context: Context,
         registry: Registry,
         *,
+        concurrency: int | None,
         declare: Callable[[], Awaitable[None]],
         calling: Callable[[str], Guard],
     ) -> None:
@@ -52,6 +57,7 @@ class Dispatcher:
         self._runner = runner
         self._context = context
         self._registry = registry
+        self._concurrency = concurrency
         self._declare = declare
         self._calling = calling
         self.reset()
@@ -61,6 +67,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._jobs: list[Job[Any]] = []
         self._stints: set[Job[Any]] = set()
+        self._places = Places(self._most_at_once, self._start_stint)
         self._crews: dict[str, Crew] = {}
         self._version = 0
         """That of the registry for which the crews were made."""
@@ -74,8 +81,15 @@ class Dispatcher:
         """Set when deliveries have been settled, and replaced by a new one."""
         self.fenced = 0
         """How many deliveries were settled in vain, because they were somebody else's by then."""
+        self.tally: Counter[str] = Counter()
+        """How many deliveries were settled, by verdict."""
         self._last = False
         self._quiet = Latch()
+
+    @property
+    def at_hand(self) -> int:
+        """How many deliveries were received and have no outcome yet."""
+        return len(self._in_flight)
 
     @property
     def begun(self) -> bool:
@@ -87,6 +101,7 @@ class Dispatcher:
         with self._lock:
             if self._jobs or self._stopping:
                 return
+            self._places = Places(self._most_at_once, self._start_stint)
             spawn = self._context.runtime.spawn
             self._jobs = [
                 spawn(self._receive(), "event receiver"),
@@ -167,7 +182,7 @@ class Dispatcher:
     def _crew(self, subscription: Subscription) -> Crew:
         crew = self._crews.get(subscription.lane)
         if crew is None:
-            return Crew(subscription, begin=self._begin_stint, hungry=self.poke)
+            return Crew(subscription, begin=self._places.ask, hungry=self.poke, most=self._most_at_once)
         crew.subscription = subscription
         return crew
 
@@ -179,13 +194,18 @@ class Dispatcher:
         for lane, mine in by_lane.items():
             self._crews[lane].add(mine)
 
-    def _begin_stint(self, crew: Crew) -> None:
+    @property
+    def _most_at_once(self) -> int | None:
+        return self._context.concurrency or self._concurrency
+
+    def _start_stint(self, crew: Crew) -> None:
         job = self._context.runtime.spawn(self._work(crew), f"event handlers of {crew.subscription.lane}")
         with self._lock:
             self._stints.add(job)
         job.ended.on_set(partial(self._end_stint, job))
 
     def _end_stint(self, job: Job[Any]) -> None:
+        self._places.leave()
         with self._lock:
             self._stints.discard(job)
             quiet = not self._stints
@@ -209,7 +229,11 @@ class Dispatcher:
     async def _stint(self, crew: Crew, held: list[Delivery]) -> None:
         """Run one delivery after the other, here: on a thread of its own, or on the handlers' home loop."""
         crew.arrive()
+        turn_ends = time.monotonic() + _TURN_SECONDS
         while True:
+            if self._places.wanted and time.monotonic() > turn_ends:
+                crew.rest()
+                return
             if crew.subscription.batch is not None:
                 await crew.gather_batch(self._context)
             held[:] = crew.next()
@@ -258,6 +282,7 @@ class Dispatcher:
 
     async def _settle_some(self, outcomes: Sequence[Outcome]) -> None:
         settled = await self._persist("settle", partial(self._provider.settle, outcomes))
+        self.tally.update(it.verdict for it, mine in zip(outcomes, settled or (), strict=False) if mine)
         refused = [it.delivery for it, mine in zip(outcomes, settled or (), strict=False) if not mine]
         if refused:
             self.fenced += len(refused)

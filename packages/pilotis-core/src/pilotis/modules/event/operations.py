@@ -9,18 +9,63 @@ from typing import Any
 from pilotis.bridge import blocking, blocking_iterator
 from pilotis.durations import seconds
 from pilotis.errors import InvalidInputError, NotFoundError
+from pilotis.findings import Finding
 from pilotis.keys import check_text, glob
 from pilotis.modules.base import Portable, operation, operation_iterator
 from pilotis.modules.event.checks import check_pattern, texts
 from pilotis.modules.event.messages import glimpse, read
 from pilotis.modules.event.model import DeadLetterRecord, Event
+from pilotis.modules.event.outlook import Outlook
 from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventCapability, EventProvider, LaneInfo
+from pilotis.settings.model import EventSettings
 
 
 class LaneOperations(Portable[EventProvider]):
     """The part of the event bus that looks after lanes."""
 
     module = "event"
+    settings: EventSettings
+
+    @operation
+    async def afindings(self) -> list[Finding]:
+        """Tell what is wrong with lanes: nobody reads them, they are paused, they lag behind, they have dead letters.
+
+        How long a lag may be is `event.lag` in the settings.
+        """
+        outlook = Outlook(self.context.clock.time(), self.settings.lag)
+        return [
+            finding
+            for lane in await self.alanes()
+            for finding in outlook.findings(
+                lane, declared=self._declares(lane.lane), died_at=await self._first_death(lane)
+            )
+        ]
+
+    findings = blocking(afindings)
+
+    @operation
+    async def aunattended(self) -> list[Finding]:
+        """Tell which lanes nobody reads, and on which live processes disagree: what a worker looks out for."""
+        outlook = Outlook(self.context.clock.time(), self.settings.lag)
+        return [
+            finding
+            for lane in await self.alanes()
+            for finding in outlook.unattended(lane, declared=self._declares(lane.lane))
+        ]
+
+    unattended = blocking(aunattended)
+
+    async def _first_death(self, lane: LaneInfo) -> datetime | None:
+        if (
+            not lane.dead or lane.subscription is None
+        ):  # letters are not narrowed to a lane whose subscription has no id
+            return None
+        letters = self.adead_letters(lane.subscription)
+        try:
+            first = await anext(letters, None)
+        finally:
+            await letters.aclose()
+        return None if first is None else first.died_at
 
     @operation
     async def alanes(self) -> list[LaneInfo]:
@@ -64,15 +109,22 @@ class LaneOperations(Portable[EventProvider]):
 
     @operation_iterator
     async def adead_letters(
-        self, subscription: str | None = None, name: str | None = None, since: datetime | float | None = None
+        self,
+        subscription: str | None = None,
+        name: str | None = None,
+        since: datetime | float | None = None,
+        ids: Collection[str] | str | None = None,
     ) -> AsyncGenerator[DeadLetterRecord, None]:
         """List the deliveries that were given up, the oldest first.
 
-        Narrowed to those of a subscription's id, of an event's name, and of those that died since a time (a datetime
-        with a time zone, or seconds since 1970).
+        Narrowed to those of a subscription's id, of an event's name, of those that died since a time (a datetime
+        with a time zone, or seconds since 1970), and of the ids of events.
         """
         where = DeadFilter(
-            subscription=_text(subscription, "subscription"), name=_text(name, "name"), since=_timestamp(since)
+            subscription=_text(subscription, "subscription"),
+            name=_text(name, "name"),
+            ids=None if ids is None else texts(ids, "ids"),
+            since=_timestamp(since),
         )
         with self.calling("dead"):
             async for dead in self._provider.dead(where):
@@ -146,6 +198,10 @@ class LaneOperations(Portable[EventProvider]):
         return found
 
     # What the bus does about it
+
+    def _declares(self, lane: str) -> bool:
+        """Tell whether this program subscribes to a lane."""
+        raise NotImplementedError
 
     async def _declare_lanes(self) -> None:
         """Make the lanes of what was subscribed since the last time."""

@@ -54,6 +54,7 @@ class EventBus(Emitting, Declarations):
             self._runner,
             self.context,
             self._registry,
+            concurrency=self.settings.worker_concurrency,
             declare=self._declare_lanes,
             calling=self.calling,
         )
@@ -77,6 +78,21 @@ class EventBus(Emitting, Declarations):
     def stuck_handlers(self) -> int:
         """How many handlers were given up after their timeout, and still run: nothing can stop a thread."""
         return self._runner.stuck.value
+
+    @property
+    def subscribed(self) -> int:
+        """How many subscriptions this process has."""
+        return len(self._registry.all())
+
+    @property
+    def at_hand(self) -> int:
+        """How many deliveries this process has taken, and not settled."""
+        return self._dispatcher.at_hand
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How many deliveries this process settled: `done`, to be tried again (`retry`), `dead`, or given `back`."""
+        return dict(self._dispatcher.tally)
 
     @property
     def fenced(self) -> int:
@@ -262,6 +278,9 @@ class EventBus(Emitting, Declarations):
             self._before.setdefault(spec.id, known)
         self._known = version
 
+    def _declares(self, lane: str) -> bool:
+        return self._registry.get(lane) is not None
+
     def _spec(self, lane: str) -> EventLane | None:
         subscription = self._registry.get(lane)
         return None if subscription is None else subscription.spec
@@ -279,9 +298,9 @@ class EventBus(Emitting, Declarations):
         try:
             await self._scheduler.stop()
             if self._dispatcher.begun and EventCapability.DURABLE not in self._own.capabilities:
-                await self._finish_what_waits(self.settings.grace)
+                await self._finish_what_waits(self.context.patience(self.settings.grace))
         finally:
-            await self._dispatcher.stop(self.settings.grace)
+            await self._dispatcher.stop(self.context.patience(self.settings.grace))
 
     async def _finish_what_waits(self, grace: float) -> None:
         # Real seconds: a test's clock does not move by itself, and nothing that it delays would ever be due.

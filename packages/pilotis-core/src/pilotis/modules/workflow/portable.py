@@ -32,6 +32,7 @@ from pilotis.modules.workflow.model import (
     run_info,
     step_info,
 )
+from pilotis.modules.workflow.outlook import RunOutlook
 from pilotis.modules.workflow.provider import FencedError, WorkflowProvider
 from pilotis.modules.workflow.replay import Desk
 from pilotis.modules.workflow.runs import Run, run_query, unknown_run
@@ -44,7 +45,7 @@ from pilotis.settings.model import WorkflowSettings
 
 
 @final
-class WorkflowEngine(Portable[WorkflowProvider]):
+class WorkflowEngine(RunOutlook):
     """Starts workflows, works on them unless the role is "emit", and answers for their runs."""
 
     module = "workflow"
@@ -306,7 +307,7 @@ class WorkflowEngine(Portable[WorkflowProvider]):
         await self._subscriptions.stop()
         await self._schedules.stop()
         with self.calling("stop"):
-            await self._worker.stop(self._settings.grace)
+            await self._worker.stop(self.context.patience(self._settings.grace))
 
     def _find_bus(self) -> Any:
         """Return the event bus of the app, where a run has events that were emitted in another process."""
