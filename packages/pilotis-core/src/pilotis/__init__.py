@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         WorkflowError,
         WorkflowFailedError,
     )
+    from pilotis.findings import Finding
     from pilotis.handlers import Handlers
     from pilotis.modules.cache import Cache, CacheStats
     from pilotis.modules.event import (
@@ -89,6 +90,7 @@ __all__ = [
     "EventBus",
     "FileInfo",
     "FileStore",
+    "Finding",
     "Flow",
     "Handlers",
     "InvalidInputError",
@@ -158,6 +160,7 @@ __getattr__ = lazily(
             "ThrottledError TypeMismatchError UnsupportedError UsageError WorkflowCancelledError "
             "WorkflowError WorkflowFailedError"
         ),
+        "pilotis.findings": "Finding",
         "pilotis.handlers": "Handlers",
         "pilotis.modules.cache": "Cache CacheStats",
         "pilotis.modules.event": (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
-from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 from pilotis.bridge import Flights, Latch, blocking, finish, gather, run_blocking, running_loop
@@ -20,10 +19,12 @@ from pilotis.modules.event.declaring import Declarations
 from pilotis.override import Override
 from pilotis.runtime import Runtime
 from pilotis.settings.reader import SettingsReader, Source
-from pilotis.signals import ended_by_signals
+from pilotis.status import status
 from pilotis.telemetry import default_telemetry
+from pilotis.worker import work
 
 if TYPE_CHECKING:
+    from pilotis.findings import Finding
     from pilotis.modules.cache import Cache
     from pilotis.modules.event import EventBus
     from pilotis.modules.file import FileStore
@@ -207,8 +208,8 @@ class Pilotis:
         if bus is not None:
             cast("EventBus", bus).include(handlers)
 
-    def _import_included(self) -> None:
-        """Import the modules that settings name: not before the first opening, because they may import the app."""
+    def import_included(self) -> None:
+        """Import the modules that settings name. Opening does so; not before, because they may import the app."""
         with self._lock:
             if self._included:
                 return
@@ -232,7 +233,7 @@ class Pilotis:
     async def _open(self) -> None:
         if self._opened:
             return
-        self._import_included()
+        self.import_included()
         try:
             await gather(*(portable.aopen() for portable in self._wanted()))
             plugins().hook.pilotis_app_opened(app=self)
@@ -313,35 +314,38 @@ class Pilotis:
     @diverted
     async def acheck(self) -> list[Check]:
         """Ping every configured module, opened or not, and tell what came of it. Never raises for a backend."""
-        await run_blocking(self._import_included)
+        await run_blocking(self.import_included)
         return await gather(*(check(portable, self.context.clock) for portable in self._wanted()))
 
     check = blocking(acheck)
 
-    async def arun_worker(self, *, stop: Latch | None = None) -> None:
-        """Open the app and work until SIGTERM, SIGINT or `stop`; then drain and close.
+    @diverted
+    async def astatus(self) -> list[Finding]:
+        """Tell what is stuck or may become so, since when, why, and what mends it; what is stuck stands first.
 
-        Signals are heard on the main thread only; elsewhere `stop` ends it. Raises `ConfigurationError` for an
-        app whose role is `emit`, which would have nothing to do.
+        Asks every configured module for its `findings`. A backend that cannot be reached is a finding, and no error.
         """
-        if self.role == "emit":
-            raise ConfigurationError('this app only emits; expected "work" or "all" to run a worker', path="role")
-        ending = stop or Latch()
-        with ended_by_signals(ending):
-            async with self._working():
-                await ending.wait()
+        await run_blocking(self.import_included)
+        return await status(self._wanted(), self.context.clock)
+
+    status = blocking(astatus)
+
+    async def arun_worker(
+        self, *, stop: Latch | None = None, grace: float | timedelta | None = None, concurrency: int | None = None
+    ) -> None:
+        """Open the app and work until SIGTERM, SIGINT or `stop`; then drain and close. A second signal ends at once.
+
+        Closing takes up to `grace` seconds for all modules together; without it, each takes what its own settings say.
+        `concurrency` is how many event handlers run at once, of all subscriptions together, whatever
+        `event.worker_concurrency` says. Signals are heard on the main thread only; elsewhere `stop` ends it. A second
+        signal ends the process with 128 and the signal's number as its exit code, and no clean-up.
+
+        Raises `ConfigurationError` for an app whose role is `emit`, which would have nothing to do, and
+        `InvalidInputError` for numbers that cannot be used.
+        """
+        await work(self, stop or Latch(), grace=grace, concurrency=concurrency)
 
     run_worker = blocking(arun_worker)
-
-    @contextlib.asynccontextmanager
-    async def _working(self) -> AsyncGenerator[None, None]:
-        await self.__aenter__()
-        try:
-            # A worker consumes, whether or not anything was emitted or started here.
-            await gather(*(self.module(module).aopen() for module in ("event", "workflow")))
-            yield
-        finally:
-            await finish(self.__aexit__())
 
     def override(
         self, settings: Source | None = None, *, clock: Clock | None = None, role: Role | None = None

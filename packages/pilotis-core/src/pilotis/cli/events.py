@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+import itertools
+from collections.abc import Generator
+from typing import Annotated, Any, cast
 
+import msgspec
 import typer
 
+from pilotis.cli.eventing import describe, line_of
 from pilotis.cli.finding import looking_into
 from pilotis.cli.options import AppOption, JsonOption, SinceOption, point_in_time, span
-from pilotis.cli.showing import Row, count, progress, show, tell
+from pilotis.cli.outcome import WRONG
+from pilotis.cli.showing import Row, count, print_json, progress, show, tell
 from pilotis.errors import InvalidInputError
-from pilotis.modules.event import DeadLetterRecord, LaneInfo
+from pilotis.modules.event import DeadLetterRecord, DeclaredLanes, Event, LaneInfo
 
 commands = typer.Typer(
     name="events",
@@ -49,17 +55,66 @@ def _lane_row(lane: LaneInfo) -> Row:
 
 
 @commands.command()
+def lag(app: AppOption = None, as_json: JsonOption = False) -> None:
+    """List how far lanes are behind, the worst first: for how many seconds the first event that waits has been due."""
+    with looking_into(app) as looked_into:
+        found = sorted(looked_into.event.lanes(), key=lambda lane: -(lane.oldest or 0.0))
+    show(found, as_json=as_json, row=_lag_row, nothing="Nobody subscribes to any event.")
+
+
+def _lag_row(lane: LaneInfo) -> Row:
+    return {
+        "lane": lane.lane,
+        "lag": lane.oldest,
+        "queued": lane.queued,
+        "held": lane.held,
+        "delayed": lane.delayed,
+        "next due": lane.next_due,
+        "in flight": lane.in_flight,
+        "readers": lane.readers,
+    }
+
+
+@commands.command()
+def sync(app: AppOption = None, as_json: JsonOption = False) -> None:
+    """Make the lanes of all that the app includes, before any worker runs: for a deployment.
+
+    Tells which lanes are new, which were declared otherwise, and which the backend has and the app does not.
+    """
+    with looking_into(app) as looked_into:
+        declared = looked_into.event.declare_all()
+    if as_json:
+        print_json(declared)
+    else:
+        show(_sync_rows(declared), as_json=False, row=_as_it_is, nothing="The app subscribes to no event.")
+
+
+def _sync_rows(declared: DeclaredLanes) -> list[Row]:
+    lanes_by_state: dict[str, list[str]] = msgspec.structs.asdict(declared)
+    return [{"lane": lane, "state": state} for state, lanes in lanes_by_state.items() for lane in lanes]
+
+
+def _as_it_is(row: Row) -> Row:
+    return row
+
+
+@commands.command()
 def dead(
+    *,
     subscription: SubscriptionOption = None,
     name: Annotated[str | None, typer.Option(metavar="EVENT", help="Only events of this name.")] = None,
     since: SinceOption = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only this event; may be repeated.")
+    ] = None,
     app: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List dead letters, the oldest first."""
+    """List dead letters, the oldest first. `show` tells all about one."""
     start = None if since is None else point_in_time(since, "--since")
     with looking_into(app) as looked_into:
-        letters = list(looked_into.event.dead_letters(subscription=subscription, name=name, since=start))
+        bus = looked_into.event
+        letters = list(bus.dead_letters(subscription=subscription, name=name, since=start, ids=ids or None))
     show(letters, as_json=as_json, row=_letter_row, nothing="There are no dead letters.")
 
 
@@ -73,6 +128,26 @@ def _letter_row(letter: DeadLetterRecord) -> Row:
         "error": letter.error,
         "died": letter.died_at,
     }
+
+
+@commands.command("show")
+def show_letters(
+    event: Annotated[str, typer.Argument(metavar="ID", help="The id of the event.")],
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the dead letters of an event, one for each subscription that gave it up: data, error and traceback.
+
+    Exits with 1 if there is none.
+    """
+    with looking_into(app) as looked_into:
+        letters = list(looked_into.event.dead_letters(ids=event))
+    if as_json:
+        print_json(letters)
+    else:
+        typer.echo("\n\n".join(map(describe, letters)) or f"There is no dead letter of {event!r}.")
+    if not letters:
+        raise typer.Exit(WRONG)
 
 
 @commands.command()
@@ -138,3 +213,40 @@ def resume(subscription: SubscriptionArgument, app: AppOption = None, as_json: J
     with looking_into(app) as looked_into:
         looked_into.event.resume(subscription)
     tell(f"Resumed {subscription}.", {"resumed": subscription}, as_json=as_json)
+
+
+@commands.command()
+def unsubscribe(
+    subscription: SubscriptionArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a subscription for good: its lanes with all that waits in them, and its dead letters.
+
+    The app must not subscribe to it any more, or it would make the lane anew.
+    """
+    if not yes:
+        typer.confirm(f"Remove the subscription {subscription} with all that waits for it?", abort=True, err=True)
+    with looking_into(app) as looked_into:
+        removed = looked_into.event.forget(subscription)
+    tell(f"Removed {count(removed, 'lane')} of {subscription}.", {"removed": removed}, as_json=as_json)
+
+
+@commands.command()
+def tail(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Only events of this name or pattern.")] = "*",
+    limit: Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="End after so many.")] = None,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show events as they are emitted, until Ctrl+C. With `--json`, one document on each line.
+
+    When they come faster than they can be shown, the oldest are left out.
+    """
+    with looking_into(app) as looked_into, contextlib.suppress(KeyboardInterrupt):
+        events = cast("Generator[Event[Any], None, None]", looked_into.event.tail(pattern))
+        with contextlib.closing(events):
+            for event in itertools.islice(events, limit):
+                tell(line_of(event), event, as_json=as_json)

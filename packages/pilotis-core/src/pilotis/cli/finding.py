@@ -24,8 +24,14 @@ def find_app(named: str | None) -> Pilotis:
     app = Pilotis.load()
     if app.settings.app is None:
         return app
-    file = app.settings.file
-    return _imported(app.settings.app, file.absolute().parent if file else Path.cwd(), "app")
+    return _imported(app.settings.app, _beside(app), "app")
+
+
+def directories_of_app(named: str | None) -> list[Path]:
+    """Return where the code of the app is looked for, without importing it."""
+    if named or os.environ.get("PILOTIS_APP"):
+        return [Path.cwd()]
+    return [_beside(Pilotis.load())]
 
 
 @contextlib.contextmanager
@@ -33,9 +39,15 @@ def looking_into(named: str | None) -> Generator[Pilotis, None, None]:
     """Lend a copy of the app that handles nothing: commands look and ask, and never work on the side."""
     app = find_app(named).copy(role="emit")
     try:
+        app.import_included()
         yield app
     finally:
         app.close()
+
+
+def _beside(app: Pilotis) -> Path:
+    file = app.settings.file
+    return file.absolute().parent if file else Path.cwd()
 
 
 def _imported(place: str, directory: Path, source: str) -> Pilotis:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pilotis.cli import authoring, events, inspecting, locks, settings, workflows, working
+from pilotis.cli import authoring, events, inspecting, locks, settings, status, workflows, working
 from pilotis.cli.options import AppOption, JsonOption
 from pilotis.cli.outcome import Commands, complain, exit_code
 from pilotis.discovery import plugins
@@ -28,6 +28,7 @@ program = typer.Typer(
 program.command()(inspecting.providers)
 program.command()(settings.settings)
 program.command()(inspecting.check)
+program.command()(status.status)
 program.command()(working.worker)
 program.add_typer(events.commands)
 program.add_typer(workflows.commands)

@@ -1,79 +1,115 @@
-"""`pilotis worker`: the app at work, and a file that shows it is alive."""
+"""`pilotis worker`: the app at work, in this process or in several."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Generator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pilotis.app import Pilotis
-from pilotis.bridge import drive, pause, run_blocking
-from pilotis.cli.finding import find_app
+from pilotis.bridge import Latch
+from pilotis.cli.finding import directories_of_app, find_app
+from pilotis.cli.living import BEAT, Lifeline, beating, health_file
+from pilotis.cli.logs import LogFormat, set_up
 from pilotis.cli.options import AppOption
-from pilotis.errors import ConfigurationError
-
-BEAT = 5.0
-"""Seconds between two touches of the health file."""
-
-_OPENING = 0.05
+from pilotis.cli.supervising import Supervisor
+from pilotis.cli.watching import Sources
+from pilotis.errors import InvalidInputError
 
 
 def worker(
+    place: Annotated[
+        str | None, typer.Argument(metavar="MODULE:NAME", help="The app, as with --app.", show_default=False)
+    ] = None,
+    *,
     app: AppOption = None,
-    health_file: Annotated[
+    processes: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many processes work side by side.")] = 1,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=1,
+            help="How many event handlers run at once in each process, of all subscriptions together.",
+            show_default=False,
+        ),
+    ] = None,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long to wait at the end for what is under way. Else `event.grace` and `workflow.grace`.",
+            show_default=False,
+        ),
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start afresh when the code changes: for development.")
+    ] = False,
+    health: Annotated[
         Path | None,
         typer.Option(
+            "--health-file",
             metavar="PATH",
             help=f"A file to touch every {BEAT:g} s while the worker is alive, and to remove at its end.",
             show_default=False,
         ),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="How log lines are written: logfmt or json. Else as the app says, or logfmt.",
+            show_default=False,
+        ),
+    ] = None,
+    lifeline: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="For children of --processes.", hidden=True)
+    ] = None,
 ) -> None:
-    """Handle events and run workflows until SIGTERM or Ctrl+C; then finish what was begun.
+    """Handle events and run workflows until SIGTERM or Ctrl+C; then finish what was begun. A second one ends at once.
 
     Logs go to stderr. Where events and workflows are kept in the process itself, as the embedded providers do, the
     worker has only what it is told by the app's own code.
     """
-    found = find_app(app)
-    # After the app's own code, which may have set up logging as it likes: then this does nothing.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _alive(found, health_file):
-        found.run_worker()
+    named, style = place or app, _checked(log_format)
+    if processes > 1 or reload:
+        set_up(style)
+        options = {"--app": named, "--concurrency": concurrency, "--grace": grace, "--log-format": style}
+        with health_file(health) as beats:
+            sources = Sources(directories_of_app(named)) if reload else None
+            raise typer.Exit(Supervisor(_arguments(options), processes, beats, sources).run())
+    tied = None if lifeline is None else Lifeline(lifeline)
+    _work(named, concurrency=concurrency, grace=grace, health=health, style=style, lifeline=tied)
 
 
-@contextlib.contextmanager
-def _alive(app: Pilotis, file: Path | None) -> Generator[None, None, None]:
-    """Touch `file` for as long as the app's background loop turns, beginning when the modules are open."""
-    if file is None:
-        yield
-        return
-    _remove(file)
-    job = app.context.runtime.spawn(_touch_again_and_again(app, file), "health-file")
-    try:
-        yield
-    finally:
-        job.cancel()
-        drive(job.ended.wait(BEAT))
-        _remove(file)
+def _work(
+    named: str | None,
+    *,
+    concurrency: int | None,
+    grace: float | None,
+    health: Path | None,
+    style: LogFormat | None,
+    lifeline: Lifeline | None,
+) -> None:
+    found = find_app(named)
+    set_up(style)  # after the app's own code, which may have set up logging as it likes
+    stop = Latch()
+    with health_file(health) as beats:
+        if lifeline is not None:
+            lifeline.watch(stop)
+            beats.append(lifeline.beat)
+        with beating(found, *beats):
+            found.run_worker(stop=stop, grace=grace, concurrency=concurrency)
 
 
-def _remove(file: Path) -> None:
-    """Remove what another worker may have left. Raises `ConfigurationError` if the file could not be made, either."""
-    if not file.absolute().parent.is_dir():
-        raise ConfigurationError(f"there is no directory {str(file.absolute().parent)!r}", path="--health-file")
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {str(file)!r}: {error.strerror}", path="--health-file") from error
+def _arguments(options: Mapping[str, object]) -> list[str]:
+    """Return the command line of a child."""
+    given = [(name, str(value)) for name, value in options.items() if value is not None]
+    return ["worker", *(part for pair in given for part in pair)]
 
 
-async def _touch_again_and_again(app: Pilotis, file: Path) -> None:
-    while not (app.event.is_open and app.workflow.is_open):
-        await pause(_OPENING)
-    while True:
-        await run_blocking(file.touch)
-        await pause(BEAT)
+def _checked(style: str | None) -> LogFormat | None:
+    if style not in (None, "logfmt", "json"):
+        raise InvalidInputError(f"--log-format: expected logfmt or json, got {style!r}")
+    return style
