@@ -375,6 +375,7 @@ def elsewhere(request: pytest.FixtureRequest, make_hand: Hands) -> Iterator[Any]
         lent["async_client"] = cast("Any", redis.asyncio.Redis).from_url(url)
     hand = make_hand(url, link=partial(RedisLink, **lent))
     yield hand
+    drive(hand.worker.stop())  # before its clients are gone: it would connect once more to say good-bye
     if "async_client" in lent:
         drive(hand.context.runtime.run(lent["async_client"].aclose()))
     client.close()
