@@ -10,11 +10,13 @@ import socket
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from pilotis.bridge import Latch, blocked_loops, finish, reset_after_fork
 from pilotis.context import Context
 from pilotis.errors import OperationError
 from pilotis.ids import new_id
+from pilotis.runtime import Job
 from redis.exceptions import RedisClusterException, RedisError
 
 from pilotis_redis.lanes.entry import Taken
@@ -80,6 +82,7 @@ class Worker:
         self._life: Life | None = None
         self._has_lived = False
         self._pulse: Pulse | None = None
+        self._cleaning: Job[Any] | None = None
         self._alarm = Latch()
 
     @property
@@ -219,14 +222,21 @@ class Worker:
             else:
                 settled = await life.settling.send(mine)
             if life is not None and settled is not None:
-                for ending in mine:
-                    life.stock.drop(ending.taken)
+                self._drop(life, mine)
             await self._refuse([ending for ending, is_held in zip(endings, holds, strict=True) if not is_held])
         if settled is None and life is not None:
             life.is_over = True
             self._bury(life)
         answers = iter(settled or [False] * len(mine))
         return [is_held and next(answers) for is_held in holds]
+
+    def _drop(self, life: Life, endings: Iterable[Ending]) -> None:
+        """Note what was settled. After a suspect, the next one may come, for which no read has waited until now."""
+        had_suspect = life.stock.suspect is not None
+        for ending in endings:
+            life.stock.drop(ending.taken)
+        if had_suspect and life.stock.suspect is None:
+            self._stir()
 
     async def _refuse(self, endings: Iterable[Ending]) -> None:
         """Count what comes from lives that are over."""
@@ -280,7 +290,7 @@ class Worker:
             life.id, len(life.stock),
         )  # fmt: skip
         self._life = None
-        self._context.runtime.spawn(self._close(life, self._pulse), "lanes clean-up")
+        self._cleaning = self._context.runtime.spawn(self._close(life, self._pulse), "lanes clean-up")
         self._stir()
 
     async def _close(self, life: Life, pulse: Pulse | None) -> None:
@@ -336,6 +346,8 @@ class Worker:
         """
         if self._life is not None:
             await self._context.runtime.run(finish(self._stop()))
+        if self._cleaning is not None:  # after an earlier life
+            await self._cleaning.ended.wait(LAST_READ_SECONDS)
 
     async def _stop(self) -> None:
         life = self._life
