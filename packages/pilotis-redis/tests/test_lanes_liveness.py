@@ -14,7 +14,9 @@ import pytest
 from pilotis.bridge import Latch, drive
 from pilotis_redis.lanes import Meant, Push, Taken
 from pilotis_redis.lanes.pulse import Ticks
+from pilotis_redis.lanes.reading import LONGEST
 from pilotis_testing.clock import until
+from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
 
 LIVENESS = 1.0
@@ -208,6 +210,29 @@ async def test_suspects_are_taken_one_at_a_time(make_hand: Start, redis_url: str
     assert sorted(f"{lane}{number}" for lane in lanes for number in (1, 2)) == sorted(seen)
 
 
+async def test_the_next_suspect_comes_when_the_one_before_is_settled(make_hand: Start, redis_url: str) -> None:
+    """At once, and not when the read that waits without suspects is over."""
+    hand, dead = make_hand(redis_url), make_hand(redis_url)
+    await hand.declare("a", "b")
+    await hand.emit("a", "1")
+    await hand.emit("b", "2")
+    assert 2 == len(await dead.look("a", "b"))
+    await hand.link.execute("ZREM", hand.lanes.keys.workers, dead.worker.id)
+    first = await hand.take("a", "b")
+
+    async def settle() -> float:
+        await soon(lambda: hand.worker._life.reader.is_waiting, PATIENCE)
+        assert [True] == await hand.settle(first)
+        return time.monotonic()
+
+    async def wait() -> float:
+        assert ["s"] == [entry.stream for entry in await hand.take("a", "b")]
+        return time.monotonic()
+
+    settled, came = await together(settle, wait)
+    assert came - settled < LONGEST / 2
+
+
 async def test_max_crashes_belongs_to_a_lane(make_hand: Start, redis_url: str) -> None:
     """One that knows no forgiveness makes a dead letter of the first crash."""
     hand, dead = make_hand(redis_url), make_hand(redis_url)
@@ -217,8 +242,6 @@ async def test_max_crashes_belongs_to_a_lane(make_hand: Start, redis_url: str) -
     await dead.look("a")
     await hand.link.execute("ZREM", hand.lanes.keys.workers, dead.worker.id)
     assert [] == await hand.look("a")
-    from pilotis_testing.colours import soon
-
     await soon(lambda: bool(letters(hand)), PATIENCE)
 
 
