@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Hashable
+from typing import Any, Literal
 
 import msgspec
 
 from pilotis.clock import SYSTEM_CLOCK, Clock
 from pilotis.runtime import Runtime
+from pilotis.sharing import Shared
 from pilotis.telemetry import Telemetry
 
 Role = Literal["all", "emit", "work"]
@@ -24,3 +26,5 @@ class Context(msgspec.Struct, kw_only=True):
     blocking_in_loop: Literal["error", "thread"] = "error"
     opened: bool = False
     """Whether the app was opened as a whole: then what is declared begins by itself."""
+    common: dict[Hashable, Shared[Any]] = msgspec.field(default_factory=dict[Hashable, Shared[Any]])
+    """What providers have in common, under keys of theirs: see `Provider.share`."""

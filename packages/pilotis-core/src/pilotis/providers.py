@@ -18,7 +18,7 @@ from pilotis.clock import Clock
 from pilotis.context import Context
 from pilotis.hooks import hookimpl
 from pilotis.ids import new_id
-from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.cache.provider import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis.modules.event.provider import (
     ID_TTL,
     DeadEvent,
@@ -65,9 +65,11 @@ from pilotis.modules.workflow.model import (
 )
 from pilotis.modules.workflow.provider import FencedError, WorkflowCapability, WorkflowProvider
 from pilotis.provider import NoOptions, Provider
+from pilotis.sharing import Shared
 
 __all__ = [
     "AT_REST",
+    "CLAIM_MARK",
     "ENDED",
     "ID_TTL",
     "Attachment",
@@ -125,6 +127,7 @@ __all__ = [
     "RunQuery",
     "RunRecord",
     "RunStatus",
+    "Shared",
     "SignedUpload",
     "StepRecord",
     "WorkflowCapability",
