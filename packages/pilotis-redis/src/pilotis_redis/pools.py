@@ -17,6 +17,8 @@ from pilotis.bridge import pause
 from pilotis.errors import ConnectionFailedError
 
 from pilotis_redis.faults import classify
+from pilotis_redis.quick import is_quiet, is_quiet_async
+from pilotis_redis.stack import Stack
 
 RECONNECTING = Backoff.exponential(0.05, factor=3, maximum=1, jitter=0.5)
 
@@ -31,6 +33,27 @@ class _Patience(_Blocking):
     """Connecting from a thread."""
 
     reconnects: int
+    pool: Stack
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        kind: Any = Stack
+        super().__init__(*args, queue_class=kind, **settings)  # pyright: ignore[reportUnknownMemberType]
+
+    def at_hand(self) -> Any | None:
+        """Take a connection that is ready for a command; None where one is to be made, mended or waited for."""
+        self._checkpid()
+        connection = self.pool.connection()
+        if connection is None or is_quiet(connection):
+            return connection
+        self.pool.put_nowait(connection)
+        return None
+
+    def give(self, connection: Any) -> None:
+        """Take back what was at hand."""
+        if self.owns_connection(connection) and not connection.should_reconnect():
+            self.pool.put_nowait(connection)
+        else:
+            self.release(connection)
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
@@ -51,6 +74,22 @@ class _AsyncPatience(_Async):
     waiting: int = 0
     """Tasks in line for a connection. Nobody overtakes them."""
 
+    def at_hand(self) -> Any | None:
+        """Take a connection that is ready for a command; None where one is to be made, mended or waited for."""
+        if self.waiting or not self._available_connections or not is_quiet_async(self._available_connections[-1]):
+            return None
+        connection = self._available_connections.pop()
+        self._in_use_connections.add(connection)
+        return connection
+
+    async def give(self, connection: Any) -> None:
+        """Take back what was at hand."""
+        if self.waiting or connection.should_reconnect():
+            await self.release(connection)
+            return
+        self._in_use_connections.remove(connection)
+        self._available_connections.append(connection)
+
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
         while True:
@@ -66,6 +105,12 @@ class _AsyncPatience(_Async):
         """Take a connection that is free: redis-py would begin a wait, with a time-out, for that too."""
         connection = self.get_available_connection()
         try:
+            if (
+                connection.is_connected
+                and self.connection_kwargs.get("protocol") != 3
+                and not is_quiet_async(connection)
+            ):
+                await connection.disconnect(nowait=True)  # redis-py notices an end only once the loop has read it
             await self.ensure_connection(connection)
         except BaseException:
             await self.release(connection)
