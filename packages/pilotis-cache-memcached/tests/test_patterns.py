@@ -166,8 +166,8 @@ class RemovedBetween(Node):
         super().__init__(place, MemcachedCacheOptions(), lambda: None)
         self._other = other
 
-    def call(self, function: Callable[[Any], T]) -> T:
-        answer = super().call(function)
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        answer = super().call(function, *args)
         if self.is_armed:
             self.is_armed = False
             drive(self._other.remove_matching(f"{SPACE}*"))

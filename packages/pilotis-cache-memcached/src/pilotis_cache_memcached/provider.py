@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pilotis.bridge import gather
@@ -14,7 +15,7 @@ from pilotis_cache_memcached.faults import classify
 from pilotis_cache_memcached.node import Node
 from pilotis_cache_memcached.options import MemcachedCacheOptions, Place, name_of, read_url, shown
 from pilotis_cache_memcached.patterns import Log
-from pilotis_cache_memcached.records import item_name
+from pilotis_cache_memcached.records import Record, item_name
 from pilotis_cache_memcached.shelf import Shelf
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class MemcachedCache(CacheProvider):
     """
 
     Options = MemcachedCacheOptions
-    capabilities = CacheCapability.MATCHING
+    capabilities = CacheCapability.MATCHING | CacheCapability.SINGLE_FLIGHT
     shared = True
 
     def __init__(self, options: MemcachedCacheOptions | None = None, **clients: Any) -> None:
@@ -46,7 +47,7 @@ class MemcachedCache(CacheProvider):
         return shown(self._places)
 
     async def ping(self) -> None:
-        await self._each(lambda shelf: shelf.node.call(lambda client: client.version()))
+        await self._each(lambda shelf: shelf.node.call(_ping))
 
     async def close(self) -> None:
         for shelf in self._shelves.values():
@@ -73,6 +74,17 @@ class MemcachedCache(CacheProvider):
 
     async def remove_matching(self, pattern: str) -> None:
         await self._each(lambda shelf: shelf.remove_matching(pattern))
+
+    async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None]:
+        wanted = [(Entry(key, mark, ttl), old) for key, old in keys.items()]
+        obstacles = await self._spread(list(keys), wanted, Shelf.place)
+        now = self._now()
+        return [_standing(key, record, now) for key, record in zip(keys, obstacles, strict=True)]
+
+    async def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
+        return await self._spread(
+            list(results), list(results.items()), lambda shelf, part: shelf.settle(dict(part), mark)
+        )
 
     # Servers
 
@@ -111,5 +123,15 @@ class MemcachedCache(CacheProvider):
         await gather(*(run_blocking(verb, shelf) for shelf in self._shelves.values()))
 
 
+def _ping(client: Any) -> None:
+    client.version()
+
+
 def _add(shelf: Shelf, entries: Sequence[Entry]) -> list[bool]:
-    return [shelf.add(entry) for entry in entries]
+    return [obstacle is None for obstacle in shelf.place([(entry, None) for entry in entries])]
+
+
+def _standing(key: str, record: Record | None, now: float) -> Entry | None:
+    if record is None:
+        return None
+    return Entry(key, record.value, None if math.isinf(record.deadline) else record.deadline - now)

@@ -25,8 +25,7 @@ import msgspec
 from pilotis.bridge import finish, reset_after_fork
 from pilotis.clock import Clock
 from pilotis.errors import OperationError
-from pilotis.modules.cache.envelope import CLAIMED
-from pilotis.modules.cache.provider import Entry
+from pilotis.modules.cache.provider import CLAIM_MARK, Entry
 from pilotis.modules.cache.store import Found, Store
 
 logger = logging.getLogger("pilotis.cache")
@@ -128,7 +127,7 @@ class Claims:
 
     def _mark(self, epochs: Mapping[str, int]) -> bytes:
         digest = hashlib.blake2b(repr(sorted(epochs.items())).encode(), digest_size=_PART).digest()
-        return CLAIMED + self._process + digest + os.urandom(_PART)
+        return CLAIM_MARK + self._process + digest + os.urandom(_PART)
 
     def _replaceable(self, seen: bytes | None, mark: bytes) -> bytes | None:
         return None if seen is None or self._stands(seen, mark) else seen
@@ -138,7 +137,7 @@ class Claims:
 
         One of this process that nobody here knows is left from an outage.
         """
-        is_same = value[:1] == CLAIMED and value[_EPOCHS] == mark[_EPOCHS]
+        is_same = value[:1] == CLAIM_MARK and value[_EPOCHS] == mark[_EPOCHS]
         return is_same and (value[_PROCESS] != self._process or value in self._held)
 
     async def _attempt(self, turn: Turn, wanted: Mapping[str, bytes | None], quest: Quest) -> dict[str, bytes | None]:
