@@ -12,6 +12,8 @@ from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
 
 SCANNED = 500
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
+MOST_AT_ONCE = 1_000
+"""Keys that one command reads or removes: about a millisecond."""
 
 _CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
@@ -41,10 +43,12 @@ class RedisCache(RedisBacked, CacheProvider):
             self.capabilities &= ~CacheCapability.SINGLE_FLIGHT  # pyright: ignore[reportAttributeAccessIssue]
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        if not self.link.is_cluster:
+        if self.link.is_cluster:
+            # Not GET, which fails where there is no text under the key.
+            return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
+        if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("MGET", *keys)
-        # Not GET, which fails where there is no text under the key.
-        return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
+        return [value for values in await self.link.pipeline(_in_parts("MGET", keys)) for value in values]
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         if only_absent:
@@ -54,9 +58,11 @@ class RedisCache(RedisBacked, CacheProvider):
         return [bool(stored) for stored in await self.link.pipeline(map(_set, entries))]
 
     async def remove(self, keys: Sequence[str | bytes]) -> int:
-        if not self.link.is_cluster:
+        if self.link.is_cluster:
+            return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
+        if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("UNLINK", *keys)
-        return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
+        return sum(await self.link.pipeline(_in_parts("UNLINK", keys)))
 
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         if ttl is None:
@@ -111,6 +117,11 @@ class RedisCache(RedisBacked, CacheProvider):
         await self.remove([entry.key for entry in foreign])
         replaced = iter(await self._add(foreign))
         return [done if kind in _OURS else next(replaced) for done, kind in zip(stored, kinds, strict=True)]
+
+
+def _in_parts(word: str, keys: Sequence[str | bytes]) -> list[Command]:
+    """Return commands for some of the keys each, so that others have their turn between them."""
+    return [(word, *keys[start : start + MOST_AT_ONCE]) for start in range(0, len(keys), MOST_AT_ONCE)]
 
 
 def _channel(key: str) -> str:
