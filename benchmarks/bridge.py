@@ -8,12 +8,12 @@ take the envelope off, decode, count. Rounds of both candidates alternate, and t
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from harness import Task, amedians, medians
 from pilotis.context import Context
 from pilotis.errors import OperationError, TypeMismatchError
 from pilotis.modules.cache import Cache
@@ -148,31 +148,15 @@ class AsyncCache:
         return value
 
 
-def seconds(get: Callable[[str], Any]) -> float:
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        get("product:17")
-    return time.perf_counter() - start
+def tasks(bridged: Callable[[str], Any], plain: Callable[[str], Any]) -> dict[str, Task]:
+    return {name: Task(partial(get, "product:17"), CALLS) for name, get in {"bridged": bridged, "plain": plain}.items()}
 
 
-async def aseconds(get: Callable[[str], Awaitable[Any]]) -> float:
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        await get("product:17")
-    return time.perf_counter() - start
-
-
-def microseconds(times: list[float]) -> float:
-    return statistics.median(times) / CALLS * 1e6
-
-
-def compare(verb: str, bridged: list[float], plain: list[float]) -> bool:
+def compare(verb: str, times: Mapping[str, float]) -> bool:
     """Print the medians and their ratio, and tell whether it is within its bound."""
-    ratio = microseconds(bridged) / microseconds(plain)
-    print(
-        f"{verb:5} bridged {microseconds(bridged):6.3f} us   plain {microseconds(plain):6.3f} us   "
-        f"ratio {ratio:.2f} (at most {LARGEST[verb]})"
-    )
+    bridged, plain = (times[name] * 1e6 for name in ("bridged", "plain"))
+    ratio = bridged / plain
+    print(f"{verb:5} bridged {bridged:6.3f} us   plain {plain:6.3f} us   ratio {ratio:.2f} (at most {LARGEST[verb]})")
     return ratio <= LARGEST[verb]
 
 
@@ -188,11 +172,9 @@ def main() -> int:
 
     async def under_a_loop() -> bool:
         assert VALUE == await cache.aget("product:17") == await coroutines.aget("product:17")
-        pairs = [(await aseconds(cache.aget), await aseconds(coroutines.aget)) for _ in range(ROUNDS)]
-        return compare("aget", [bridged for bridged, _ in pairs], [plain for _, plain in pairs])
+        return compare("aget", await amedians(tasks(cache.aget, coroutines.aget), ROUNDS))
 
-    pairs = [(seconds(cache.get), seconds(plain.get)) for _ in range(ROUNDS)]
-    is_within = compare("get", [bridged for bridged, _ in pairs], [plain for _, plain in pairs])
+    is_within = compare("get", medians(tasks(cache.get, plain.get), ROUNDS))
     is_within &= asyncio.run(under_a_loop())
     cache.close()
     return 0 if is_within else 1
