@@ -75,18 +75,26 @@ def is_claimed(provider: MemcachedCache) -> bool:
     return value is not None and value[:1] == CLAIM_MARK
 
 
-def test_many_callers_of_many_processes_are_one_call(memcached_address: str, server: Any, colour: Colour) -> None:
-    """All get the value of the one that computed; each process that waits asks a dozen times, not once for a caller."""
+@pytest.fixture
+def compute(memcached_address: str, server: Any) -> Callable[[], str]:
+    """A slow factory that counts its calls, in whatever process, on the server, and returns where it ran."""
     server.set("calls", "0")
 
-    def compute() -> int:
+    def compute() -> str:
         host, _, port = memcached_address.partition(":")
         counting: Any = Client((host, int(port)), default_noreply=False)
         counting.incr("calls", 1)
         counting.close()
         time.sleep(FACTORY_SECONDS)
-        return os.getpid()
+        return f"by {os.getpid()}"
 
+    return compute
+
+
+def test_many_callers_of_many_processes_are_one_call(
+    memcached_address: str, server: Any, compute: Callable[[], str], colour: Colour
+) -> None:
+    """All get the value of the one that computed; each process that waits asks a dozen times, not once for a caller."""
     before = server.stats()[b"cmd_get"]
     given = stampede(lambda: cache_at(memcached_address), colour, compute, processes=PROCESSES, callers=CALLERS)
     asked = server.stats()[b"cmd_get"] - before
@@ -94,6 +102,20 @@ def test_many_callers_of_many_processes_are_one_call(memcached_address: str, ser
     assert len(set(given)) == 1
     assert server.get("calls") == b"1"
     assert asked <= 2 * (PROCESSES * (CALLERS + 20))  # an entry and a log: one look of each caller, and those who wait
+
+
+def test_a_stale_value_is_refreshed_by_one_process(
+    memcached_address: str, server: Any, compute: Callable[[], str], make: Make, colour: Colour
+) -> None:
+    """Readers in all of them are served the old value meanwhile."""
+    make().get_or_set("k", lambda: "old", ttl=0.001, stale_for=60)
+    time.sleep(0.01)
+    given = stampede(
+        lambda: cache_at(memcached_address), colour, compute, processes=PROCESSES, callers=CALLERS, stale_for=60
+    )
+    assert PROCESSES * CALLERS == len(given)
+    assert given.count("old") > CALLERS  # who is late may get the new one
+    assert server.get("calls") == b"1"
 
 
 def test_a_killed_process_is_followed_within_its_lease(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from pilotis.bridge import pause
 from pilotis.modules.cache import Cache
 
 from pilotis_testing.clock import until
@@ -31,15 +32,15 @@ def started(work: Callable[..., object], *arguments: Any) -> BaseProcess:
 
 
 def stampede(
-    make: Callable[[], Cache], colour: Colour, compute: Callable[[], Any], *, processes: int, callers: int
+    make: Callable[[], Cache], colour: Colour, compute: Callable[[], Any], *, processes: int, callers: int, **terms: Any
 ) -> list[Any]:
     """Have many threads or tasks of each process ask for one key at once; return what they got.
 
-    Each process has one cache, which `make` returns, open when they begin.
+    Each process has one cache, which `make` returns, open when they begin. It is closed when `get` finds the value.
     """
     ready, answers = _processes.Barrier(processes), _processes.Queue()
-    asks = functools.partial(_ask, make, colour, compute, callers)
-    asking = [started(asks, ready, answers) for _ in range(processes)]
+    asks = functools.partial(_ask, make, colour, compute, terms)
+    asking = [started(asks, callers, ready, answers) for _ in range(processes)]
     given = [answer for _ in asking for answer in answers.get(timeout=PATIENCE)]
     for process in asking:
         process.join(PATIENCE)
@@ -47,14 +48,22 @@ def stampede(
 
 
 def _ask(  # noqa: PLR0917 - the first four are bound before
-    make: Callable[[], Cache], colour: Colour, compute: Callable[[], Any], callers: int, ready: Any, answers: Any
+    make: Callable[[], Cache],
+    colour: Colour,
+    compute: Callable[[], Any],
+    terms: dict[str, Any],
+    callers: int,
+    ready: Any,
+    answers: Any,
 ) -> None:
     cache: Any = colour.voice(make())
 
     async def run() -> None:
         await cache.get("nothing")
         ready.wait(PATIENCE)
-        answers.put(await together(*[lambda: cache.get_or_set(KEY, compute)] * callers))
+        answers.put(await together(*[lambda: cache.get_or_set(KEY, compute, **terms)] * callers))
+        while await cache.get(KEY) is None:  # as long as it is refreshed in the background
+            await pause(0.01)
         await cache.close()
 
     colour.run(run())

@@ -25,6 +25,7 @@ import msgspec
 from pilotis.bridge import finish, reset_after_fork
 from pilotis.clock import Clock
 from pilotis.errors import OperationError
+from pilotis.modules.cache.names import refresh_name
 from pilotis.modules.cache.provider import CLAIM_MARK, Entry
 from pilotis.modules.cache.store import Found, Store
 
@@ -107,16 +108,26 @@ class Claims:
             if standing is None:
                 return turn
 
-    async def release(self, turn: Turn) -> None:
-        """Give back what was claimed and not kept."""
-        if turn.is_claimed:
-            await self._give_back(turn.mine, turn.mark)
+    async def refresh(self, key: str, epochs: Mapping[str, int], rest: float) -> Turn:
+        """Claim to compute the value of `key` anew, while it is there. `mine` of the turn is empty if another one does.
 
-    async def _give_back(self, keys: Sequence[str], mark: bytes) -> None:
+        Where the computation fails, nobody begins the next one, for the same epochs of tags, for `rest` seconds.
+        """
+        turn = await self.attempt([refresh_name(key)], Quest((), epochs, Any, 0.0, {}))
+        turn.rest = rest
+        return turn
+
+    async def release(self, turn: Turn, rest: float = 0.0) -> None:
+        """Give back what was claimed and not kept: at once, or after a rest."""
+        if turn.is_claimed:
+            await self._give_back(turn.mine, turn.mark, rest)
+
+    async def _give_back(self, keys: Sequence[str], mark: bytes, rest: float = 0.0) -> None:
         with self._lock:
             self._held.pop(mark, None)
         if keys:
-            await finish(self._settle(dict.fromkeys(keys), mark))
+            results = {key: Entry(key, mark, rest) if rest else None for key in keys}
+            await finish(self._settle(results, mark))
 
     async def _settle(self, results: Mapping[str, Entry | None], mark: bytes) -> None:
         """Renew or give back. Where the backend fails, the claims are over with their lease, and no caller is told."""
@@ -211,6 +222,8 @@ class Turn:
         self.mark = mark
         self.is_claimed = True
         self.is_guest = False
+        self.rest = 0.0
+        """How long the claim of a computation that failed stays."""
         self.mine: list[str] = []
         """What is to be computed."""
         self.found: dict[str, Found] = {}
@@ -235,4 +248,4 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._claims.release(self)
+        await self._claims.release(self, 0.0 if kind is None else self.rest)

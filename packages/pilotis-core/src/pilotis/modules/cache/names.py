@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pilotis.keys import check_text
 
@@ -15,11 +16,18 @@ class Names:
     def __init__(self, app: str, path: tuple[str, ...]) -> None:
         self.path = path
         space = f"{_escaped(app)}:{'/'.join(map(_escaped, path))}"
+        self.prefix = space
+        """What all keys begin with, those of namespaces within this one too."""
         self._keys = f"{space}:"
         self._tags = f"{space}#:"
 
     def key(self, key: str) -> str:
         return self._keys + check_text(key, "key")
+
+    def keys(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the user's key of each of ours. They have been checked."""
+        prefix = self._keys
+        return {prefix + key: key for key in keys}
 
     def tag(self, tag: str) -> str:
         """Return the key of a tag's epoch."""
@@ -28,6 +36,12 @@ class Names:
     def patterns(self) -> tuple[str, str]:
         """Return what matches everything of this namespace, and nothing of those within it."""
         return f"{self._keys}*", f"{self._tags}*"
+
+
+def refresh_name(key: str) -> str:
+    """Return where the refresh of a key, as the provider has it, is claimed: beside it, in no namespace of users."""
+    app, space, name = key.split(":", 2)
+    return f"{app}:{space}#refresh:{name}"
 
 
 def _escaped(name: str) -> str:

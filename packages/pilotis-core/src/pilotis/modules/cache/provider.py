@@ -118,8 +118,8 @@ class CacheProvider(Provider):
         """Keep `mark` for `ttl` seconds under each key that has no entry, or exactly the value that is named with it.
 
         For each key in order: None if it is claimed now, else the entry that is there, with the ttl that it has left.
-        There is at least one key. All in one round trip where the backend can, else in one or two for each key. Each key
-        by itself is atomic, and of several claimers at once one succeeds. Optional: CacheCapability.SINGLE_FLIGHT.
+        There is at least one key. All in one round trip, or in two; each key by itself is atomic, and of several
+        claimers at once one succeeds. Optional: CacheCapability.SINGLE_FLIGHT.
         """
         raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
 
