@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pilotis.errors import ConflictError, InvalidInputError, OperationError
@@ -17,6 +17,7 @@ MOST_AT_ONCE = 1_000
 
 _CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
+_ENTRIES = Script.load("pilotis_cache_redis", "entries")
 _SETTLE = Script.load("pilotis_cache_redis", "settle")
 _OURS = (b"string", b"none")
 _SPECIAL = re.compile(r"[?\[\]\\]")
@@ -32,7 +33,12 @@ class RedisCache(RedisBacked, CacheProvider):
     """A cache for all processes that reach one Redis, or one cluster of them."""
 
     Options = RedisCacheOptions
-    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT | CacheCapability.SINGLE_FLIGHT
+    capabilities = (
+        CacheCapability.MATCHING
+        | CacheCapability.MATCH_COUNT
+        | CacheCapability.SINGLE_FLIGHT
+        | CacheCapability.TRACKING
+    )
     eviction = Eviction.WELCOME
 
     def __init__(
@@ -41,6 +47,8 @@ class RedisCache(RedisBacked, CacheProvider):
         super().__init__(options, client=client, async_client=async_client)
         if not self.link.can_listen:
             self.capabilities &= ~CacheCapability.SINGLE_FLIGHT  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.link.can_track:
+            self.capabilities &= ~CacheCapability.TRACKING  # pyright: ignore[reportAttributeAccessIssue]
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         if self.link.is_cluster:
@@ -101,6 +109,17 @@ class RedisCache(RedisBacked, CacheProvider):
             if await self.read([key]) != [mark]:
                 return True
             return await self.context.clock.wait(heard, timeout)
+
+    async def read_entries(self, keys: Sequence[str]) -> list[Entry | None]:
+        if not self.link.can_track:
+            return await super().read_entries(keys)
+        replies = await self.link.script(_ENTRIES, keys)
+        return [None if reply is None else _standing(key, *reply) for key, reply in zip(keys, replies, strict=True)]
+
+    async def track(self, prefix: str, on_change: Callable[[Collection[str] | None], object]) -> None:
+        if not self.link.can_track:
+            await super().track(prefix, on_change)
+        await self.link.track(prefix, on_change)
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         kind = super().classify(error)

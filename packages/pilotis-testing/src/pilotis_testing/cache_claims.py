@@ -36,15 +36,6 @@ REPLACEMENTS: dict[str, Callable[[Any], Awaitable[object]]] = {
 class ClaimTests(CacheTests):
     """Claims, and what `get_or_set` does with them."""
 
-    @pytest.fixture
-    def other(self, provider: CacheProvider, clock: ManualClock, colour: Colour) -> Iterator[Any]:
-        """Another process's cache, with a provider of its own, before the same backend."""
-        context = Context(name=SERVICE, clock=clock)
-        cache = Cache(type(provider)(provider.options), context=context)
-        yield colour.voice(cache)
-        cache.close()
-        context.runtime.stop()
-
     @pytest.mark.parametrize("verb", UNDECLARED)
     async def test_claims_are_declared_or_refused(self, entries: CacheProvider, verb: str) -> None:
         """Without the capability each of the verbs is an UnsupportedError; with it, none is."""

@@ -235,6 +235,8 @@ def describe(kind: Any) -> str:
         return f"{describe(kind.__origin__)}{_bounds(kind.__metadata__)}"
     if get_origin(kind) in (list, tuple, set, frozenset):
         return f"a list of {describe(get_args(kind)[0])}"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return "a table"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 

@@ -28,6 +28,15 @@ class PortableSettings(msgspec.Struct, kw_only=True, frozen=True):
     """Names of capabilities that the provider must have, or the app does not start."""
 
 
+class NearSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """The settings of `[cache.near]`: of what each process keeps at hand of a backend that it shares."""
+
+    max_entries: Count = 10_000
+    """How many entries there may be before the least recently used one is dropped."""
+    ttl: Annotated[float, Meta(ge=0.001, le=LONGEST)] = 5
+    """How long an entry may be served without asking the backend, if its own ttl is not over before that."""
+
+
 class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """The portable settings of `[cache]`."""
 
@@ -53,6 +62,8 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """After so many lost connections in a row, or one time-out, the backend is not asked for a while."""
     breaker_pause: Seconds = 1
     """For how long. Then one call tries whether it is back. 0 asks it always."""
+    near: NearSettings | bool = False
+    """Whether each process keeps at hand what it reads, until it is told of a change. True: as `NearSettings` says."""
 
     def __post_init__(self) -> None:
         if self.secret is not None:

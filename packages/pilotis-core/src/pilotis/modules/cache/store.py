@@ -17,6 +17,7 @@ from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
 from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, split, with_head
 from pilotis.modules.cache.forms import serializer_of, signer_of
+from pilotis.modules.cache.near import Near
 from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
 from pilotis.modules.cache.stats import Tally
 from pilotis.settings.model import CacheSettings
@@ -69,10 +70,18 @@ class Store:
     """The provider, with the manners of a cache. Shared by all namespaces of a portable class."""
 
     def __init__(
-        self, host: Host, provider: CacheProvider, settings: CacheSettings, clock: Clock, tally: Tally
+        self,
+        host: Host,
+        provider: CacheProvider,
+        settings: CacheSettings,
+        clock: Clock,
+        tally: Tally,
+        *,
+        near: Near | None = None,
     ) -> None:
         self.tally = tally
-        self._provider = provider
+        self._provider = near or provider
+        self._at_hand = None if near is None else near.tier.known
         self._host = host
         self._clock = clock
         self._forgives = settings.on_error == "miss"
@@ -89,8 +98,11 @@ class Store:
 
     # Calls of the provider
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Return what the provider has; while it is down, nothing."""
+        if self._at_hand is not None and (known := self._at_hand(keys)) is not None:
+            self.tally.near_hits += 1
+            return self._authenticated(keys, known)
         try:
             if not self._host.hot:
                 await self.opened()
@@ -101,6 +113,9 @@ class Store:
             return [None] * len(keys)
         if self._ailing:
             self._recover("read")
+        return self._authenticated(keys, data)
+
+    def _authenticated(self, keys: Sequence[str], data: Sequence[bytes | None]) -> Sequence[bytes | None]:
         return data if self._signer is None else list(map(self.authentic, keys, data))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
