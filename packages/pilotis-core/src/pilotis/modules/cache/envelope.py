@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import msgspec
@@ -28,11 +29,14 @@ PLAIN = 1
 HEADED = 2
 PACKED = 4
 SIGNED = 5
-CLAIMED = b"\x1f"
 COMPRESSED, PICKLED = 1, 2
 """The flags of what is packed."""
 
+LONGEST_UNPACKED = 64 * 1024 * 1024
+"""Bytes. What is longer is not compressed, so that nothing unpacks to more: a few bytes could fill the memory."""
+
 _FOREIGN = frozenset(range(3, 0x20)) - {PACKED}
+_PLAIN_BYTE = bytes([PLAIN])
 _COUNTABLE = range(-(2**63), 2**63)
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 _FIRST_OF_NUMBER = frozenset(b"-0123456789")
@@ -79,6 +83,8 @@ def is_number(data: bytes) -> bool:
 def compressed(sealed: bytes) -> bytes:
     """Return a stored form without a head in less room, if that is possible."""
     flags, body = unpacked(sealed) if sealed[0] == PACKED else (0, sealed)
+    if len(body) > LONGEST_UNPACKED:
+        return sealed
     smaller = bytes([PACKED, flags | COMPRESSED]) + zlib.compress(body)
     return smaller if len(smaller) < len(sealed) else sealed
 
@@ -86,15 +92,25 @@ def compressed(sealed: bytes) -> bytes:
 def unpacked(sealed: bytes, at: str = "value") -> tuple[int, bytes]:
     """Return the flags and the body of a packed form, which is compressed no more.
 
-    Raises `TypeMismatchError` for a corrupted one.
+    Raises `TypeMismatchError` for a corrupted one, and for one that would be longer than `LONGEST_UNPACKED`.
     """
     flags, body = (sealed[1], sealed[2:]) if len(sealed) > 1 else (0, b"")
     if flags & ~(COMPRESSED | PICKLED):
         raise ForeignFormError(f"{at}: packed by a newer version")
+    return flags, _inflated(body, at) if flags & COMPRESSED else body
+
+
+def _inflated(body: bytes, at: str) -> bytes:
+    inflation = zlib.decompressobj()
     try:
-        return flags, zlib.decompress(body) if flags & COMPRESSED else body
+        inflated = inflation.decompress(body, LONGEST_UNPACKED + 1)
     except zlib.error as error:
         raise TypeMismatchError(f"{at}: corrupted data: {error}") from error
+    if len(inflated) > LONGEST_UNPACKED:
+        raise TypeMismatchError(f"{at}: corrupted data: unpacks to more than {LONGEST_UNPACKED} bytes")
+    if not inflation.eof:
+        raise TypeMismatchError(f"{at}: corrupted data: cut off")
+    return inflated
 
 
 def with_head(head: Head, sealed: bytes) -> bytes:
@@ -132,6 +148,24 @@ def unseal(sealed: bytes, type: Any, at: str = "value") -> Any:
     if first in _FOREIGN:
         raise ForeignFormError(f"{at}: written by another version of Pilotis, or signed")
     raise TypeMismatchError(f"{at}: corrupted data, or written by something else")
+
+
+def plain_values(entries: Mapping[str, bytes], type: Any) -> tuple[dict[str, Any], int]:
+    """Return the values of those entries that have no head and are read without a question, and their size in bytes.
+
+    What is a number, packed, corrupted or of another type is left out.
+    """
+    read = MESSAGEPACK.reader(type)
+    values: dict[str, Any] = {}
+    size = 0
+    for key, entry in entries.items():
+        if entry[:1] == _PLAIN_BYTE:
+            try:
+                values[key] = read(entry[1:])
+                size += len(entry)
+            except Exception:  # noqa: S112 - whoever asks for this one alone is told
+                continue
+    return values, size
 
 
 def _unseal_packed(sealed: bytes, type: Any, at: str) -> Any:

@@ -18,8 +18,6 @@ class Names:
         space = f"{_escaped(app)}:{'/'.join(map(_escaped, path))}"
         self.prefix = space
         """What all keys begin with, those of namespaces within this one too."""
-        self.prefix = space
-        """What all keys begin with, those of namespaces within this one too."""
         self._keys = f"{space}:"
         self._tags = f"{space}#:"
 

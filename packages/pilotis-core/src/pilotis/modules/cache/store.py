@@ -15,7 +15,7 @@ from pilotis.clock import Clock
 from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
 from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
-from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, split, with_head
+from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, plain_values, split, with_head
 from pilotis.modules.cache.forms import serializer_of, signer_of
 from pilotis.modules.cache.near import Near
 from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
@@ -28,6 +28,9 @@ Epochs = Mapping[str, int | None]
 
 _LONGEST_EPOCH = 19
 _ABSENCE = "absence"
+
+UNCLEAR = object()
+"""No value: what was read is absent, has a head or does not fit."""
 
 NEVER = 0
 """The epoch of a tag while the backend keeps none: a value that has it is a miss."""
@@ -209,7 +212,10 @@ class Store:
 
         An entry that lacks one of `tags`, or has one that was invalidated since, is not found.
         """
-        data = await self.read((*keys, *tags))
+        return await self.sight(await self.read((*keys, *tags)), keys, tags, type)
+
+    async def sight(self, data: Sequence[bytes | None], keys: Sequence[str], tags: Sequence[str], type: Any) -> Sight:
+        """Return what `look` does, of what was read."""
         epochs = dict(zip(tags, map(epoch_of, data[len(keys) :]), strict=True))
         seen = {key: entry for key, entry in zip(keys, data[: len(keys)], strict=True) if entry is not None}
         found = await self.judged(seen, tags, epochs, type)
@@ -230,23 +236,36 @@ class Store:
                 found[key] = entry
         return found
 
-    async def values(self, keys: Sequence[str], type: Any) -> dict[str, Any]:
-        """Return the fresh values by key, in order."""
-        found = (await self.look(keys, (), type)).found
-        now = self._clock.time()
-        return {key: entry.value for key, entry in found.items() if entry.expires > now}
+    def plain(self, data: bytes | None, type: Any) -> Any:
+        """Return the value of an entry without a head, and count the hit; UNCLEAR where `sight` has to look closer.
 
-    async def current(self, key: str, data: bytes) -> bytes | None:
-        """Return the stored form inside an entry, without its head; None if it is out of date."""
-        if data[:1] != HEADED_BYTE:
-            return data
-        part = await self._split(key, data)
-        if part is None:
-            return None
-        head, sealed = part
-        is_fresh = head.expires is None or head.expires > self._clock.time()
-        epochs = await self._read_epochs(list(head.epochs)) if is_fresh else {}
-        return sealed if is_fresh and is_current(head, (), epochs) else None
+        Most entries are of this kind, and most of what a cache does is to read them.
+        """
+        if data is None or data[:1] == HEADED_BYTE:
+            return UNCLEAR
+        try:
+            value = self.unseal(data, type)
+        except TypeMismatchError:
+            return UNCLEAR
+        size = len(data)
+        self.tally.hits += 1
+        self.tally.bytes_read += size
+        return value
+
+    async def values(self, data: Sequence[bytes | None], keys: Sequence[str], type: Any) -> dict[str, Any]:
+        """Return the fresh values of what was read, by key, in order, and count hits and misses."""
+        seen = {key: entry for key, entry in zip(keys, data, strict=True) if entry is not None}
+        values, size = plain_values(seen, type)
+        if len(values) < len(seen):
+            unclear = {key: entry for key, entry in seen.items() if key not in values}
+            found, now = await self.judged(unclear, (), {}, type), self._clock.time()
+            values |= {key: entry.value for key, entry in found.items() if entry.expires > now}
+            values = {key: values[key] for key in keys if key in values}
+        hits, misses = len(values), len(keys) - len(values)
+        self.tally.hits += hits
+        self.tally.misses += misses
+        self.tally.bytes_read += size
+        return values
 
     async def reject(self, key: str, data: bytes) -> None:
         """Remove what could not be read, unless somebody who asks for another type can read it."""
@@ -339,7 +358,7 @@ HEADED_BYTE = bytes([HEADED])
 
 def tagged(sealed: bytes, epochs: Mapping[str, int]) -> bytes:
     """Return a stored form that is out of date once one of the epochs has passed."""
-    return with_head(Head(epochs=dict(epochs)), sealed)
+    return with_head(Head(epochs=dict(epochs)), sealed) if epochs else sealed
 
 
 def is_current(head: Head, tags: Sequence[str], epochs: Epochs) -> bool:
