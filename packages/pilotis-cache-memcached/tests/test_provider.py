@@ -170,6 +170,20 @@ async def test_a_value_over_the_item_limit_is_refused(memcached_address: str, co
     await cache.close()
 
 
+async def test_a_computed_value_over_the_item_limit_holds_up_nobody(memcached_address: str, colour: Colour) -> None:
+    """Its caller is told; the claim is given back, so that the next one need not wait for its end."""
+    context = Context(name="shop")
+    provider = MemcachedCache(MemcachedCacheOptions(url=f"memcached://{memcached_address}"))
+    cache = colour.voice(Cache(provider, context=context))
+    with pytest.raises(InvalidInputError, match="object too large"):
+        await cache.get_or_set("k", lambda: "x" * 2 * KIB * KIB)
+    with pytest.raises(InvalidInputError, match="object too large"):
+        await cache.get_or_set_many(["a", "b"], lambda keys: {key: "x" * 2 * KIB * KIB for key in keys})
+    assert [None] * 3 == await provider.read(["shop::k", "shop::a", "shop::b"])
+    await cache.close()
+    context.runtime.stop()
+
+
 async def test_what_somebody_else_wrote_is_no_entry(cache: MemcachedCache, server: Any) -> None:
     """A bare value under one of our names is a miss, and makes room."""
     for key in ("read", "added", "counted", "touched"):

@@ -240,7 +240,11 @@ class Turn:
             return
         kept = {entry.key for entry in entries}
         self.mine = [key for key in self.mine if key not in kept]  # from now on, nothing of it is given back
-        await self._store.keep_claimed(entries, self.mark)
+        try:
+            await self._store.keep_claimed(entries, self.mark)
+        except OperationError:  # the backend did not take it: others need not wait until the claim is over
+            self.mine.extend(kept)
+            raise
 
     async def __aenter__(self) -> Self:
         return self
