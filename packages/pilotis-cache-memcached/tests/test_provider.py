@@ -178,7 +178,7 @@ async def test_a_computed_value_over_the_item_limit_holds_up_nobody(memcached_ad
     with pytest.raises(InvalidInputError, match="object too large"):
         await cache.get_or_set("k", lambda: "x" * 2 * KIB * KIB)
     with pytest.raises(InvalidInputError, match="object too large"):
-        await cache.get_or_set_many(["a", "b"], lambda keys: {key: "x" * 2 * KIB * KIB for key in keys})
+        await cache.get_or_set_many(["a", "b"], lambda keys: dict.fromkeys(keys, "x" * 2 * KIB * KIB))
     assert [None] * 3 == await provider.read(["shop::k", "shop::a", "shop::b"])
     await cache.close()
     context.runtime.stop()
