@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from pilotis.providers import reset_after_fork
 from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
@@ -12,6 +12,7 @@ from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[r
 from pilotis_cache_memcached.options import MemcachedCacheOptions, Place, name_of
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _LOST = (OSError, MemcacheUnexpectedCloseError)
 """After these the other connections are suspect as well."""
@@ -39,7 +40,7 @@ class Node:
         self._waiting = 0
         self._changed = threading.Condition()
 
-    def call(self, function: Callable[..., T], *args: Any) -> T:
+    def call(self, function: Callable[[Any, *Ts], T], *args: *Ts) -> T:
         """Return `function(client, *args)`. Blocks. Where it fails, in whatever way, its connection is not used again.
 
         Who finds all connections in use waits for one: taking and giving back need no lock where there are enough.
