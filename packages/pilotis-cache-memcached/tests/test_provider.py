@@ -170,6 +170,11 @@ async def test_a_value_over_the_item_limit_is_refused(memcached_address: str, co
     await cache.close()
 
 
+def too_long(keys: list[str]) -> dict[str, str]:
+    """Values that Memcached does not take."""
+    return dict.fromkeys(keys, "x" * 2 * KIB * KIB)
+
+
 async def test_a_computed_value_over_the_item_limit_holds_up_nobody(memcached_address: str, colour: Colour) -> None:
     """Its caller is told; the claim is given back, so that the next one need not wait for its end."""
     context = Context(name="shop")
@@ -178,7 +183,7 @@ async def test_a_computed_value_over_the_item_limit_holds_up_nobody(memcached_ad
     with pytest.raises(InvalidInputError, match="object too large"):
         await cache.get_or_set("k", lambda: "x" * 2 * KIB * KIB)
     with pytest.raises(InvalidInputError, match="object too large"):
-        await cache.get_or_set_many(["a", "b"], lambda keys: dict.fromkeys(keys, "x" * 2 * KIB * KIB))
+        await cache.get_or_set_many(["a", "b"], too_long)
     assert [None] * 3 == await provider.read(["shop::k", "shop::a", "shop::b"])
     await cache.close()
     context.runtime.stop()

@@ -8,6 +8,8 @@ from pilotis_testing.mutants import assert_caught
 
 CAUGHT_BY = {
     "ForgetsTtl": "test_an_entry_ends_after_its_ttl",
+    "TakesMonthsForDates": "test_a_ttl_may_be_short_or_long",
+    "NormalisesKeys": "test_keys_and_tags_of_every_kind",
     "KeepsOldTtl": "test_writing_replaces_value_and_ttl",
     "IgnoresOnlyAbsent": "test_only_absent_leaves_what_is_there",
     "LooksThenWrites": "test_of_several_writers_at_once_one_stores",

@@ -18,6 +18,7 @@ from pilotis_testing.conformance import Conformance
 
 TTL = 2.0
 """Seconds: what an entry lasts in these tests."""
+DAY = 86_400.0
 SERVICE = "shop"
 
 
