@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pilotis.errors import ConflictError, InvalidInputError, OperationError
 from pilotis.providers import CacheCapability, CacheProvider, Entry
@@ -13,7 +14,7 @@ from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
 SCANNED = 500
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
 MOST_AT_ONCE = 1_000
-"""Keys that one command reads or removes: about a millisecond."""
+"""Keys that one command reads or removes: a millisecond or two."""
 
 _CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
@@ -23,6 +24,7 @@ _OURS = (b"string", b"none")
 _SPECIAL = re.compile(r"[?\[\]\\]")
 
 Command = tuple[Any, ...]
+Key = TypeVar("Key", str, bytes, str | bytes)
 
 
 class RedisCacheOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +58,8 @@ class RedisCache(RedisBacked, CacheProvider):
             return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
         if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("MGET", *keys)
-        return [value for values in await self.link.pipeline(_in_parts("MGET", keys)) for value in values]
+        parts = await self.link.pipeline(("MGET", *part) for part in _parts(keys))
+        return list(itertools.chain.from_iterable(parts))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         if only_absent:
@@ -70,7 +73,7 @@ class RedisCache(RedisBacked, CacheProvider):
             return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
         if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("UNLINK", *keys)
-        return sum(await self.link.pipeline(_in_parts("UNLINK", keys)))
+        return sum(await self.link.pipeline(("UNLINK", *part) for part in _parts(keys)))
 
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         if ttl is None:
@@ -113,7 +116,7 @@ class RedisCache(RedisBacked, CacheProvider):
     async def read_entries(self, keys: Sequence[str]) -> list[Entry | None]:
         if not self.link.can_track:
             return await super().read_entries(keys)
-        replies = await self.link.script(_ENTRIES, keys)
+        replies = [reply for part in _parts(keys) for reply in await self.link.script(_ENTRIES, part)]
         return [None if reply is None else _standing(key, *reply) for key, reply in zip(keys, replies, strict=True)]
 
     async def track(self, prefix: str, on_change: Callable[[Collection[str] | None], object]) -> None:
@@ -138,9 +141,9 @@ class RedisCache(RedisBacked, CacheProvider):
         return [done if kind in _OURS else next(replaced) for done, kind in zip(stored, kinds, strict=True)]
 
 
-def _in_parts(word: str, keys: Sequence[str | bytes]) -> list[Command]:
-    """Return commands for some of the keys each, so that others have their turn between them."""
-    return [(word, *keys[start : start + MOST_AT_ONCE]) for start in range(0, len(keys), MOST_AT_ONCE)]
+def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Return the keys in groups for a command each, so that others have their turn in between."""
+    return (keys[start : start + MOST_AT_ONCE] for start in range(0, len(keys), MOST_AT_ONCE))
 
 
 def _channel(key: str) -> str:
