@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pilotis import Cache
-from pilotis.providers import Context
+from pilotis.providers import Context, Entry
 from pilotis_cache_redis import RedisCache, RedisCacheOptions
 from pilotis_testing import Colour
 from pilotis_testing.redis import Timed, keys_in, tell, timing
@@ -80,6 +80,22 @@ async def test_every_command_is_a_small_one(crowded: str, colour: Colour, verb: 
     assert keys_in(crowded) == FOREIGN
 
 
+async def test_entries_are_read_in_parts(crowded: str, colour: Colour) -> None:
+    """With the time that they have left, as for a near cache."""
+    cache = RedisCache(RedisCacheOptions(url=crowded))
+    try:
+        await cache.write([Entry(key, b"1", 60) for key in KEYS])
+        with timing(crowded) as commands:
+            entries = await cache.read_entries(KEYS)
+        assert OURS == await cache.remove(KEYS)
+    finally:
+        await cache.close()
+    assert KEYS == [entry.key for entry in entries if entry is not None and entry.value == b"1"]
+    assert OURS == sum(size_of(command) for command in commands if command.name == "MGET")
+    scripts = [command for command in commands if command.name in ("EVAL", "EVALSHA")]
+    assert [] == [command.words[:3] for command in scripts if size_of(command) > MOST]
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("verb", VERBS)
@@ -97,6 +113,8 @@ def size_of(command: Timed) -> int:
     """Return how many keys a command is about, or looks at."""
     if command.name == "SCAN":
         return int(command.words[command.words.index("COUNT") + 1])
+    if command.name in ("EVAL", "EVALSHA"):
+        return int(command.words[2])
     if command.name in ("MGET", "UNLINK"):
         more = re.fullmatch(r"\.\.\. \((\d+) more arguments\)", command.words[-1])
         return len(command.words) - 1 + (int(more[1]) - 1 if more else 0)
