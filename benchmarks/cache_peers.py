@@ -260,7 +260,7 @@ def aiocache_cache(kind: str, stack: AsyncExitStack, **arguments: Any) -> Candid
 # All of them
 
 
-def candidates(backend: str, at: Addresses, cache: Cache) -> dict[str, Candidate]:
+def candidates(backend: str, at: Addresses, ours: Mapping[str, Cache]) -> dict[str, Candidate]:
     """Return ours, the limit and the peers of a backend, by name, for blocking use."""
     others: dict[str, Callable[[], dict[str, Candidate]]] = {
         "memory": lambda: {
@@ -274,10 +274,13 @@ def candidates(backend: str, at: Addresses, cache: Cache) -> dict[str, Candidate
             "dogpile": dogpile_region("pymemcache", url=[at.memcached]),
         },
     }
-    return {"pilotis": pilotis(cache)} | others[backend]() | {"Django": django(backend)}
+    caches = {name: pilotis(cache) for name, cache in ours.items()}
+    return caches | others[backend]() | {"Django": django(backend)}
 
 
-def async_candidates(backend: str, at: Addresses, cache: Cache, stack: AsyncExitStack) -> dict[str, Candidate]:
+def async_candidates(
+    backend: str, at: Addresses, ours: Mapping[str, Cache], stack: AsyncExitStack
+) -> dict[str, Candidate]:
     """Return the same for the running loop; `stack` closes them."""
     place = {"endpoint": "127.0.0.1", "port": at.memcached_port if backend == "memcached" else at.redis_port}
     others: dict[str, Callable[[], dict[str, Candidate]]] = {
@@ -296,7 +299,8 @@ def async_candidates(backend: str, at: Addresses, cache: Cache, stack: AsyncExit
             "aiocache": aiocache_cache("MemcachedCache", stack, **place),
         },
     }
-    return {"pilotis": apilotis(cache)} | others[backend]() | {"Django": adjango(backend)}
+    caches = {name: apilotis(cache) for name, cache in ours.items()}
+    return caches | others[backend]() | {"Django": adjango(backend)}
 
 
 def _awaited(candidate: Candidate) -> Candidate:
