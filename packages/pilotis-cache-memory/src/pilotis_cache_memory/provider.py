@@ -53,7 +53,11 @@ class MemoryCache(CacheProvider):
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
+        values: list[bytes | None] = []
+        for key in keys:
+            kept: Kept | None = self._entries.get(key)  # one step under the lock of cachebox: it needs none of ours
+            values.append(kept[0] if kept is not None and kept[1] > now else self._over(key, kept, now))
+        return values
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         now = self.context.clock.monotonic()
@@ -92,15 +96,11 @@ class MemoryCache(CacheProvider):
         with self._lock:
             return list(self._entries.keys())
 
-    def _value(self, key: str, now: float) -> bytes | None:
-        kept: Kept | None = self._entries.get(key)  # one step under the lock of cachebox: reading needs none of ours
-        if kept is None:
-            return None
-        if kept[1] > now:
-            return kept[0]
-        with self._lock:
-            self._live(key, now)
-        return None
+    def _over(self, key: str, kept: Kept | None, now: float) -> None:
+        """Make room where an entry is over."""
+        if kept is not None:
+            with self._lock:
+                self._live(key, now)
 
     def _live(self, key: str, now: float) -> Kept | None:
         """Return the entry if it is not over, else make room. Needs the lock."""

@@ -204,7 +204,7 @@ _return_types: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 
 def return_type(function: Callable[..., Any]) -> Any:
     """Return what `function` says it returns, awaited where it is async; Any where that is absent or unresolvable."""
-    plain = _plain_function(function)
+    plain = function if type(function) is FunctionType and not function.__dict__ else _plain_function(function)
     if type(plain) is not FunctionType:
         return _returned(_resolved(plain))
     if not plain.__annotations__:
@@ -243,12 +243,10 @@ def _resolved(plain: Any) -> Mapping[str, Any]:
 def _plain_function(function: Any) -> Any:
     """Return the function inside methods, partials, wrappers and callable objects: what holds the annotations."""
     while True:
-        if type(function) is FunctionType and not function.__dict__:
-            return function
         if isinstance(function, partial):
             function = cast("partial[Any]", function).func
         elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - it has one
+            function = function.__wrapped__
         elif inspect.ismethod(function):
             function = function.__func__
         elif inspect.isroutine(function) or inspect.isclass(function):

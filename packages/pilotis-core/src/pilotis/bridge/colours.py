@@ -34,11 +34,12 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """
     name = _blocking_name(verb)
     begin: Callable[..., Coroutine[Any, Any, Any]] = verb
+    at_once: Callable[..., Coroutine[Any, Any, Any]] | None = getattr(verb, "at_once", None)
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if running_loop() is not None:
             return _called_in_loop(self, verb, name, args, kwargs)
-        coroutine = begin(self, *args, **kwargs)
+        coroutine = begin(self, *args, **kwargs) if at_once is None or not self.hot else at_once(self, *args, **kwargs)
         try:
             yielded = coroutine.send(None)
         except StopIteration as stop:
