@@ -132,6 +132,6 @@ def _add(shelf: Shelf, entries: Sequence[Entry]) -> list[bool]:
 
 
 def _standing(key: str, record: Record | None, now: float) -> Entry | None:
-    if record is None:
+    if record is None or record.value is None:
         return None
     return Entry(key, record.value, None if math.isinf(record.deadline) else record.deadline - now)

@@ -24,29 +24,35 @@ LAST = 2**31 - 1
 
 _HEAD = struct.Struct(">Bdq")
 _HEAD_SIZE = _HEAD.size
+_pack_head = _HEAD.pack
 _unpack_head = _HEAD.unpack_from
 _VERSION = 1
 _is_fit = re.compile(r"[!-}][!-~]{0,249}").fullmatch
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A value with its head."""
+    """An item, as it was read."""
 
-    value: bytes
-    deadline: float
+    number: int
+    """Of the store that it comes from."""
+    value: bytes | None = None
+    """None for an item that does not count: it is over, was removed, or is somebody else's."""
+    deadline: float = 0.0
     born: int = 0
+    """The number of the store that the value comes from."""
 
 
-def pack(record: Record) -> bytes:
-    return _HEAD.pack(_VERSION, record.deadline, record.born) + record.value
+def pack(value: bytes, deadline: float, born: int = 0) -> bytes:
+    """Return the data of an item: of its own, or with the age of a value that it follows."""
+    return _pack_head(_VERSION, deadline, born) + value
 
 
-def unpack(data: bytes, number: int) -> Record | None:
-    """Return the record of an item, by the number of its store; None for what is none, or one of a later version."""
+def unpack(data: bytes, number: int) -> Record:
+    """Return the item with a number. One that is none of ours, or of a later version, has no value."""
     if len(data) < _HEAD_SIZE or data[0] != _VERSION:
-        return None
+        return Record(number)
     _, deadline, born = _unpack_head(data)
-    return Record(data[_HEAD_SIZE:], deadline, born or number)
+    return Record(number, data[_HEAD_SIZE:], deadline, born or number)
 
 
 def deadline_after(ttl: float | None, now: float) -> float:

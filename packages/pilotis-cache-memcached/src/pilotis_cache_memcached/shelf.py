@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from pilotis.errors import InvalidInputError
@@ -12,6 +13,7 @@ from pilotis_cache_memcached.node import Node
 from pilotis_cache_memcached.patterns import FRESH, Log, space_of, space_of_pattern
 from pilotis_cache_memcached.records import Record, deadline_after, expiry, item_name, log_name, pack, unpack
 from pilotis_cache_memcached.wire import (
+    NOTHING,
     Item,
     add_command,
     cas_command,
@@ -27,13 +29,13 @@ MOST_LOGS = 4096
 _COUNTABLE = range(-(2**63), 2**63)
 
 
-class Sight(msgspec.Struct, frozen=True, gc=False):
-    """An item, as it was read."""
+class Change(NamedTuple):
+    """What is to come in the place of an item, or of none."""
 
-    number: int
-    """Of the store that it comes from."""
-    record: Record | None
-    """None for an item that does not count: it is over, was removed, or is somebody else's."""
+    key: str
+    value: bytes
+    deadline: float
+    born: int = 0
 
 
 class Shelf:
@@ -48,13 +50,17 @@ class Shelf:
     # Verbs
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        sights = self._look(keys)
-        return [_value(sights.get(key)) for key in keys]
+        items, spaces, logs = self._fetch(keys)
+        now = self._now()
+        return [
+            None if item is None else judged(key, item, logs[space], now).value
+            for key, item, space in zip(keys, items, spaces, strict=True)
+        ]
 
     def write(self, entries: Sequence[Entry]) -> list[bool]:
         self._begin_logs([entry.key for entry in entries])
         now = self._now()
-        return self.node.call(change, [_command(entry.key, record_of(entry, now), now) for entry in entries])
+        return self.node.call(change, [_set_command(entry, now) for entry in entries])
 
     def place(self, wanted: Sequence[tuple[Entry, bytes | None]]) -> list[Record | None]:
         """Store each entry where nothing is, or exactly the value beside it; return what is in the way of it.
@@ -63,17 +69,17 @@ class Shelf:
         """
         obstacles: list[Record | None] = [None] * len(wanted)
         pending: Sequence[int] = range(len(wanted))
-        sights = self._look([entry.key for entry, old in wanted if old is not None])
+        records = self._look([entry.key for entry, old in wanted if old is not None])
         while pending:
             for index in pending:
                 entry, old = wanted[index]
-                obstacles[index] = _obstacle(sights.get(entry.key), old)
+                obstacles[index] = _obstacle(records.get(entry.key), old)
             free: list[int] = [index for index in pending if obstacles[index] is None]
             now = self._now()
             entries = [wanted[index][0] for index in free]
-            stored = self._store([(entry.key, record_of(entry, now)) for entry in entries], sights, now)
+            stored = self._store([_change(entry, now) for entry in entries], records, now)
             pending = [index for index, is_done in zip(free, stored, strict=True) if not is_done]
-            sights = self._look([wanted[index][0].key for index in pending])
+            records = self._look([wanted[index][0].key for index in pending])
         return obstacles
 
     def settle(self, results: Mapping[str, Entry | None], mark: bytes) -> list[bool]:
@@ -81,41 +87,43 @@ class Shelf:
         settled: set[str] = set()
         pending = list(results)
         while pending:
-            sights = self._look(pending)
+            records = self._look(pending)
             now = self._now()
-            held = {key: sights[key].record for key in pending if _value(sights.get(key)) == mark}
-            changes = [(key, _settled(results[key], record, now)) for key, record in held.items() if record is not None]
-            stored = self._store(changes, sights, now)
-            settled.update(key for (key, _), is_done in zip(changes, stored, strict=True) if is_done)
-            pending = [key for key in held if key not in settled]  # as it was renewed meanwhile
+            claims = {key: record for key, record in records.items() if record.value == mark}
+            changes = [_settlement(key, results[key], claim, now) for key, claim in claims.items()]
+            stored = self._store(changes, records, now)
+            settled.update(change.key for change, is_done in zip(changes, stored, strict=True) if is_done)
+            pending = [key for key in claims if key not in settled]  # as it was renewed meanwhile
         return [key in settled for key in results]
 
     def remove(self, keys: Sequence[str]) -> int:
-        sights = self._look(keys)
-        removed = self._change([delete_command(item_name(key)) for key in sights])
-        return sum(done and sight.record is not None for done, sight in zip(removed, sights.values(), strict=True))
+        records = self._look(keys)
+        removed = self._change([delete_command(item_name(key)) for key in records])
+        return sum(done and record.value is not None for done, record in zip(removed, records.values(), strict=True))
 
     def count(self, key: str, by: int, ttl: float | None) -> int:
         while True:
             now = self._now()
-            sights = self._look((key,))
-            old = _record(sights.get(key))
-            total = by + (0 if old is None else _number(old.value))
+            records = self._look((key,))
+            old = records.get(key)
+            total = by + (0 if old is None or old.value is None else _number(old.value))
             if total not in _COUNTABLE:
                 raise InvalidInputError(f"the sum, {total}, is outside -2**63 to 2**63 - 1")
-            if old is None:
-                old = Record(b"", deadline_after(ttl, now))
-            if self._store([(key, Record(b"%d" % total, old.deadline, old.born))], sights, now)[0]:
+            if old is None or old.value is None:
+                change = Change(key, b"%d" % total, deadline_after(ttl, now))
+            else:
+                change = Change(key, b"%d" % total, old.deadline, old.born)
+            if self._store([change], records, now)[0]:
                 return total
 
     def expire(self, key: str, ttl: float | None) -> bool:
         while True:
             now = self._now()
-            sights = self._look((key,))
-            old = _record(sights.get(key))
-            if old is None or old.value[:1] == CLAIM_MARK:
+            records = self._look((key,))
+            old = records.get(key)
+            if old is None or old.value is None or old.value[:1] == CLAIM_MARK:
                 return False
-            if self._store([(key, Record(old.value, deadline_after(ttl, now), old.born))], sights, now)[0]:
+            if self._store([Change(key, old.value, deadline_after(ttl, now), old.born)], records, now)[0]:
                 return True
 
     def remove_matching(self, pattern: str) -> None:
@@ -123,7 +131,7 @@ class Shelf:
         name = log_name(space)
         while True:
             self._begin_log(space)
-            log = self._log(space, self.node.call(fetch, (name,)).get(name))
+            log = self._log(space, self.node.call(fetch, (name,))[0])
             if log is None:
                 continue
             if self._change([cas_command(name, log.with_pattern(pattern, space), 0, log.number)])[0]:
@@ -131,54 +139,60 @@ class Shelf:
 
     # Items
 
-    def _look(self, keys: Sequence[str]) -> dict[str, Sight]:
-        """Return the items that there are, in one round trip."""
+    def _look(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the items that there are."""
         if not keys:
             return {}
-        shares = _by_space(keys)
-        names = [name for share in shares.values() for name in share.values()]
-        items = self.node.call(fetch, [*names, *map(log_name, shares)])
+        items, spaces, logs = self._fetch(keys)
         now = self._now()
-        sights: dict[str, Sight] = {}
-        for space, share in shares.items():
-            log = self._log(space, items.get(log_name(space)))
-            for key, name in share.items():
-                item = items.get(name)
-                if item is not None:
-                    sights[key] = _sight(key, item, log, now)
-        return sights
+        found = zip(keys, items, spaces, strict=True)
+        return {key: judged(key, item, logs[space], now) for key, item, space in found if item is not None}
 
-    def _store(self, changes: Sequence[tuple[str, Record]], sights: Mapping[str, Sight], now: float) -> list[bool]:
-        """Store records in place of what was found, and tell of each whether nobody else did meanwhile."""
-        self._begin_logs([key for key, _ in changes])
-        return self._change([_command_after(sights.get(key), key, record, now) for key, record in changes])
+    def _fetch(self, keys: Sequence[str]) -> tuple[list[Item | None], list[str], dict[str, Log | None]]:
+        """Return the item of each key, its namespace, and the logs of these, all in one round trip.
+
+        The first log is known by its text, most of the time, and not read anew.
+        """
+        names = [item_name(key) for key in keys]
+        spaces = _spaces(keys)
+        first, *others = dict.fromkeys(spaces)
+        known = self._logs.get(first)
+        text = NOTHING if known is None else known.text
+        found, is_known = self.node.call(fetch, [log_name(first), *names, *map(log_name, others)], text)
+        logs = {first: known if is_known else self._log(first, found)}
+        for space in others:
+            logs[space] = self._log(space, found)
+        return [found.get(name) for name in names], spaces, logs
+
+    def _store(self, changes: Sequence[Change], records: Mapping[str, Record], now: float) -> list[bool]:
+        """Store what is to come in the place of what was found, and tell of each whether nobody else did meanwhile."""
+        self._begin_logs([change.key for change in changes])
+        return self._change([_command(change, records.get(change.key), now) for change in changes])
 
     def _change(self, commands: Sequence[bytes]) -> list[bool]:
         return self.node.call(change, commands) if commands else []
 
     # Logs
 
-    def _log(self, space: str, item: Item | None) -> Log | None:
+    def _log(self, space: str, found: Mapping[str, Item]) -> Log | None:
         """Return the log that was read, and remember it, or that there is none."""
-        if item is None:
+        name = log_name(space)
+        if name not in found:
             self._logs.pop(space, None)
             return None
-        data, number = item
-        known = self._logs.get(space)
-        if known is not None and (known.number, known.data) == (number, data):  # numbers begin anew at a restart
-            return known
+        data, number = found[name]
         try:
-            log = Log(data, number)
+            log = Log(name, data, number)
         except msgspec.DecodeError:
             self._logs.pop(space, None)
-            self._change([delete_command(log_name(space))])
+            self._change([delete_command(name)])
             return None
         self._remember(space, log)
         return log
 
     def _begin_logs(self, keys: Iterable[str]) -> None:
         """See to it that there are logs: without one, nothing that is written would count."""
-        for space in _by_space(keys):
+        for space in dict.fromkeys(_spaces(keys)):
             self._begin_log(space)
 
     def _begin_log(self, space: str) -> None:
@@ -193,61 +207,52 @@ class Shelf:
         self._logs[space] = log
 
 
-def record_of(entry: Entry, now: float) -> Record:
-    return Record(entry.value, deadline_after(entry.ttl, now))
+def _change(entry: Entry, now: float) -> Change:
+    return Change(entry.key, entry.value, deadline_after(entry.ttl, now))
 
 
-def _obstacle(sight: Sight | None, old: bytes | None) -> Record | None:
-    record = _record(sight)
-    return None if record is None or record.value == old else record
-
-
-def _settled(result: Entry | None, claim: Record, now: float) -> Record:
+def _settlement(key: str, result: Entry | None, claim: Record, now: float) -> Change:
     """Return what comes in the place of a claim. It is as old as that, so that what was removed since stays removed."""
     if result is None:
-        return Record(b"", 0.0, claim.born)  # over: removing an item by its number is not in the older protocol
-    return Record(result.value, deadline_after(result.ttl, now), claim.born)
+        return Change(key, b"", 0.0, claim.born)  # over: removing an item by its number is not in the older protocol
+    return Change(key, result.value, deadline_after(result.ttl, now), claim.born)
 
 
-def _by_space(keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the names of keys in their namespaces. Keys of one namespace mostly come together."""
-    shares: dict[str, dict[str, str]] = {}
+def _obstacle(record: Record | None, old: bytes | None) -> Record | None:
+    return None if record is None or record.value is None or record.value == old else record
+
+
+def _spaces(keys: Iterable[str]) -> list[str]:
+    """Return the namespace of each key. Keys of one namespace mostly come together."""
+    spaces: list[str] = []
     space = ""
-    share: dict[str, str] = {}
     for key in keys:
         if not space or not key.startswith(space):
             space = space_of(key)
-            share = shares.setdefault(space, {})
-        share[key] = item_name(key)
-    return shares
+        spaces.append(space)
+    return spaces
 
 
-def _command(key: str, record: Record, now: float) -> bytes:
-    return set_command(item_name(key), pack(record), expiry(record.deadline, now))
+def _set_command(entry: Entry, now: float) -> bytes:
+    deadline = deadline_after(entry.ttl, now)
+    return set_command(item_name(entry.key), pack(entry.value, deadline), expiry(deadline, now))
 
 
-def _command_after(sight: Sight | None, key: str, record: Record, now: float) -> bytes:
-    """Return the command that stores a record unless somebody else came first."""
-    name, data, expires = item_name(key), pack(record), expiry(record.deadline, now)
-    if sight is None:
+def _command(change: Change, record: Record | None, now: float) -> bytes:
+    """Return the command that makes a change unless somebody else came first."""
+    name, data = item_name(change.key), pack(change.value, change.deadline, change.born)
+    expires = expiry(change.deadline, now)
+    if record is None:
         return add_command(name, data, expires)
-    return cas_command(name, data, expires, sight.number)
+    return cas_command(name, data, expires, record.number)
 
 
-def _sight(key: str, item: Item, log: Log | None, now: float) -> Sight:
-    data, number = item
-    record = unpack(data, number)
-    if record is None or log is None or record.deadline <= now or log.drops(key, record.born):
-        return Sight(number, None)
-    return Sight(number, record)
-
-
-def _record(sight: Sight | None) -> Record | None:
-    return None if sight is None else sight.record
-
-
-def _value(sight: Sight | None) -> bytes | None:
-    return None if sight is None or sight.record is None else sight.record.value
+def judged(key: str, item: Item, log: Log | None, now: float) -> Record:
+    """Return the record of an item, without its value if that does not count."""
+    record = unpack(*item)
+    if log is None or record.deadline <= now or log.drops(key, record.born):
+        return Record(record.number)
+    return record
 
 
 def _number(value: bytes) -> int:

@@ -18,9 +18,14 @@ from pymemcache import (  # pyright: ignore[reportMissingTypeStubs]
 )
 
 CHUNK = 65_536
+NOTHING = b"\0"
+"""How no reply begins."""
 
-DONE = frozenset((b"STORED", b"DELETED"))
-"""The replies to a command that changed something."""
+Item = tuple[bytes, int]
+"""The data of an item, and the number of its store."""
+
+_CHANGED = {b"STORED": True, b"DELETED": True, b"NOT_STORED": False, b"EXISTS": False, b"NOT_FOUND": False}
+"""Whether a command changed something, by the reply to it."""
 
 _ERRORS = {
     b"ERROR": MemcacheUnknownCommandError,
@@ -29,9 +34,6 @@ _ERRORS = {
 }
 
 NOT_DONE = frozenset((b"NOT_STORED", b"EXISTS", b"NOT_FOUND"))
-
-Item = tuple[bytes, int]
-"""The data of an item, and the number of its store."""
 
 
 def set_command(name: str, data: bytes, expires: int) -> bytes:
@@ -50,14 +52,22 @@ def delete_command(name: str) -> bytes:
     return b"delete %b\r\n" % name.encode()
 
 
-def fetch(client: Any, names: Sequence[str]) -> dict[str, Item]:
-    """Return those items that there are."""
+def item_text(name: str, data: bytes, number: int) -> bytes:
+    """Return how an item stands in the reply to `gets`."""
+    return b"VALUE %b 0 %d %d\r\n%b\r\n" % (name.encode(), len(data), number, data)
+
+
+def fetch(client: Any, names: Sequence[str], known: bytes = NOTHING) -> tuple[dict[str, Item], bool]:
+    """Return those items that there are, and whether the reply begins with `known`, which is not read again then."""
     sock = _socket(client)
-    sock.sendall(b"gets %b\r\n" % " ".join(names).encode())
+    sock.sendall(f"gets {' '.join(names)}\r\n".encode())
     data = _received(sock)
-    while (found := _items(data)) is None:
+    while True:
+        begins = data.startswith(known)
+        found = _items(data, len(known) if begins else 0)
+        if found is not None:
+            return found, begins
         data = _more(sock, data)
-    return found
 
 
 def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
@@ -67,16 +77,19 @@ def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
     data = _received(sock)
     while data.count(b"\n") < len(commands):
         data = _more(sock, data)
-    return [_is_done(line) for line in data.splitlines()]
+    lines = data.splitlines()
+    try:
+        return [_CHANGED[line] for line in lines]
+    except KeyError as unknown:
+        raise _error(unknown.args[0]) from None
 
 
-def _items(data: bytes) -> dict[str, Item] | None:
+def _items(data: bytes, start: int) -> dict[str, Item] | None:
     """Read the reply to `gets`; None if there is more to come."""
     found: dict[str, Item] = {}
-    start = 0
     while (end := data.find(b"\r\n", start)) >= 0:
         words = data[start:end].split()
-        if len(words) != 5 or words[0] != b"VALUE":
+        if len(words) != 5:
             if words == [b"END"]:
                 return found
             raise _error(data[start:end])
@@ -85,14 +98,6 @@ def _items(data: bytes) -> dict[str, Item] | None:
         found[words[1].decode()] = (data[begin:end], int(words[4]))
         start = end + 2
     return None
-
-
-def _is_done(line: bytes) -> bool:
-    if line in DONE:
-        return True
-    if line in NOT_DONE:
-        return False
-    raise _error(line)
 
 
 def _socket(client: Any) -> Any:
