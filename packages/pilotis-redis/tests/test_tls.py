@@ -33,7 +33,7 @@ class Authority:
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
-        self.own = self._made(name, "-addext", "basicConstraints=critical,CA:TRUE")
+        self.own = self._made(name, "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign")
 
     def issue(self, name: str, place: str) -> Certificate:
         """Return a certificate for a place such as `IP:127.0.0.1`."""
