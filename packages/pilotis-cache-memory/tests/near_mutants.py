@@ -14,6 +14,7 @@ OnChange = Callable[[Collection[str] | None], object]
 class Tracking(MemoryCache):
     """Tells of changes as every provider with TRACKING must. Those with the same options share their entries."""
 
+    shared = True
     capabilities = MemoryCache.capabilities | CacheCapability.TRACKING
     firsts: ClassVar[dict[int, Any]] = {}
 
@@ -86,6 +87,7 @@ def left(key: str, value: bytes, deadline: float, now: float) -> Entry:
 class DeclaresTracking(MemoryCache):
     """Declares what it does not have."""
 
+    shared = True
     capabilities = Tracking.capabilities
 
 

@@ -106,7 +106,6 @@ class Near(CacheProvider):
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         if not self.tier.is_live:
             self._track_soon()  # in a child process, nobody has yet
-            return await self._provider.read(keys)
         found: dict[str, bytes | None] = {**self.tier.found(keys)}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
@@ -114,12 +113,12 @@ class Near(CacheProvider):
         return [found[key] for key in keys]
 
     async def _fetched(self, keys: list[str]) -> dict[str, bytes | None]:
-        mark = self.tier.mark(keys)
-        fetched: dict[str, Entry | None] = dict.fromkeys(keys)
+        fetch = self.tier.begin_fetch(keys)
+        fetched: dict[str, Entry | None] = {}
         try:
             fetched = dict(zip(keys, await self._provider.read_entries(keys), strict=True))
         finally:
-            self.tier.keep(fetched, mark)
+            self.tier.end_fetch(fetch, fetched)
         return {key: None if entry is None else entry.value for key, entry in fetched.items()}
 
     async def read_entries(self, keys: Sequence[str]) -> list[Entry | None]:

@@ -60,11 +60,11 @@ class Space(Portable[CacheProvider]):
         self._nesting = threading.Lock()
 
     def _near_cache(self) -> Near | None:
-        """Return what keeps entries at hand, where the settings say so.
+        """Return what keeps entries at hand, where the settings say so and they are not in this process anyway.
 
         Raises `ConfigurationError` where the provider cannot have them kept up with changes.
         """
-        if not self.settings.near:
+        if not self.settings.near or not self._own.shared:
             return None
         if CacheCapability.TRACKING not in self._own.capabilities:
             raise ConfigurationError(

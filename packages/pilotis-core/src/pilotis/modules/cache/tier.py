@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pilotis.bridge import reset_after_fork
 from pilotis.clock import Clock
 from pilotis.modules.cache.provider import CLAIM_MARK, Entry
 
+_NOTHING = object()
+
+Fetch = tuple[dict[str, "tuple[_Fetching, int]"], float]
+"""What is fetched, each with the number of changes from before it; and since when, by the monotonic clock."""
+
+
+class _Fetching:
+    """A key that somebody fetches, or several at once."""
+
+    __slots__ = ("changes", "count", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.changes = 0
+        self.last: object = _NOTHING
+        """What the last one of them has got."""
+
 
 class Tier:
     """Bounded, the least recently used out first. It keeps something only while it is told of changes.
 
-    Nothing that was read before a change is kept after it: whoever fetches marks his keys beforehand, a change takes
-    the marks away with the entries, and without its mark nothing is kept.
+    Nothing that was read before a change is kept once that is told: who fetches remembers how many there were before.
+    It is told a little late. So of several who fetch at once, and get different values, nobody knows who was last; then
+    none of these is kept, and no reader sees a value that is older than what he saw before.
     """
 
     def __init__(self, max_entries: int, ttl: float, clock: Clock) -> None:
@@ -29,8 +47,7 @@ class Tier:
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         """Each value, and until when it may be served, by the monotonic clock."""
-        self._marks: dict[str, object] = {}
-        """Who fetches which key: the first of several, so that they do not keep one another from keeping it."""
+        self._fetching: dict[str, _Fetching] = {}
         self.is_live = False
 
     def __len__(self) -> int:
@@ -56,23 +73,39 @@ class Tier:
 
     # Fetching
 
-    def mark(self, keys: Iterable[str]) -> tuple[object, float]:
-        """Begin to fetch: return what `keep` needs to know of it."""
-        mine = object()
+    def begin_fetch(self, keys: Iterable[str]) -> Fetch:
+        """Return what `end_fetch` needs to know. To be called before the backend is asked."""
         with self._lock:
-            if self.is_live:
-                for key in keys:
-                    self._marks.setdefault(key, mine)
-        return mine, self._clock.monotonic()
+            begun = {key: self._begun(key) for key in keys}
+        return begun, self._clock.monotonic()
 
-    def keep(self, fetched: Mapping[str, Entry | None], mark: tuple[object, float]) -> None:
-        """End fetching: keep what nobody changed meanwhile, each for its own ttl and no longer than for ours."""
-        mine, since = mark
+    def _begun(self, key: str) -> tuple[_Fetching, int]:
+        fetching = self._fetching.setdefault(key, _Fetching())
+        fetching.count += 1
+        return fetching, fetching.changes
+
+    def end_fetch(self, fetch: Fetch, fetched: Mapping[str, Entry | None]) -> None:
+        """Keep what was fetched and is not known to be out of date: for its own ttl, and no longer than for ours.
+
+        A key that is not among `fetched` could not be.
+        """
+        begun, since = fetch
         with self._lock:
-            for key, entry in fetched.items():
-                if self._marks.get(key) is mine:
-                    del self._marks[key]
-                    self._keep(key, entry, since)
+            for key, (fetching, changes) in begun.items():
+                fetching.count -= 1
+                if not fetching.count:
+                    self._fetching.pop(key, None)
+                if key in fetched:
+                    self._settle(key, fetching, fetched[key], since, is_current=fetching.changes == changes)
+
+    def _settle(self, key: str, fetching: _Fetching, entry: Entry | None, since: float, *, is_current: bool) -> None:
+        value = None if entry is None else entry.value
+        if fetching.last not in (_NOTHING, value):
+            self._entries.pop(key, None)
+            fetching.changes += 1
+        elif is_current and self.is_live:
+            self._keep(key, entry, since)
+        fetching.last = value
 
     def _keep(self, key: str, entry: Entry | None, since: float) -> None:
         if entry is None or entry.value[:1] == CLAIM_MARK:
@@ -86,17 +119,18 @@ class Tier:
     # Forgetting
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop entries, and what is being fetched of them."""
+        """Drop entries, and have what is being fetched of them not kept."""
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
-                self._marks.pop(key, None)
+                if key in self._fetching:
+                    self._fetching[key].changes += 1
 
     def forget_matching(self, matches: Callable[[str], bool]) -> None:
-        """Drop the entries whose keys match."""
+        """The same, for all keys that match."""
         with self._lock:
-            keys: Collection[str] = [*self._entries, *self._marks]
-        self.forget([key for key in keys if matches(key)])
+            keys = [*self._entries, *self._fetching]
+        self.forget({key for key in keys if matches(key)})
 
     def begin(self) -> None:
         """Drop everything, and keep entries from now on."""
@@ -110,7 +144,8 @@ class Tier:
         with self._lock:
             self.is_live = is_live
             self._entries.clear()
-            self._marks.clear()
+            for fetching in self._fetching.values():
+                fetching.changes += 1
 
 
 def _use(entries: OrderedDict[str, tuple[bytes, float]], key: str) -> None:
