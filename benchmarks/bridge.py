@@ -20,6 +20,7 @@ from pilotis.modules.cache import Cache
 from pilotis.modules.cache.envelope import unseal
 from pilotis.modules.cache.names import Names
 from pilotis.modules.cache.stats import Tally
+from pilotis.modules.cache.store import HEADED_BYTE, UNCLEAR
 from pilotis_cache_memory import MemoryCache
 
 ROUNDS = 31
@@ -37,25 +38,36 @@ class PlainProvider:
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
         now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
+        values: list[bytes | None] = []
+        for key in keys:
+            kept = self._entries.get(key)
+            values.append(kept[0] if kept is not None and kept[1] > now else None)
+        return values
 
-    def _value(self, key: str, now: float) -> bytes | None:
-        kept = self._entries.get(key)
-        if kept is None:
-            return None
-        return kept[0] if kept[1] > now else None
+    async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Do the same in a coroutine."""
+        now = self.context.clock.monotonic()
+        values: list[bytes | None] = []
+        for key in keys:
+            kept = self._entries.get(key)
+            values.append(kept[0] if kept is not None and kept[1] > now else None)
+        return values
 
 
 class PlainStore:
-    """The store's `read`, as a function."""
+    """The store's `read`, as a function, and its `plain`."""
 
     def __init__(self, provider: PlainProvider, guard: Any) -> None:
         self.hot = True
+        self.tally = Tally()
         self._provider = provider
         self._reading = guard
-        self._down = False
+        self._at_hand = self._signer = None
+        self._ailing: set[str] = set()
 
-    def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        if self._at_hand is not None:
+            raise AssertionError
         try:
             if not self.hot:
                 raise OperationError
@@ -63,54 +75,14 @@ class PlainStore:
                 data = self._provider.read(keys)
         except OperationError:
             return [None] * len(keys)
-        if self._down:
+        if self._ailing:
             raise AssertionError
-        return data
+        return self._authenticated(data)
 
-
-class PlainCache:
-    """`get`, as a function."""
-
-    def __init__(self, names: Names, store: PlainStore) -> None:
-        self._names = names
-        self._store = store
-        self._tally = Tally()
-
-    def get(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        mapped = self._names.key(key)
-        data = self._store.read((mapped,))[0]
-        if data is not None and data[:1] == b"\x02":
+    async def aread(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Do the same in a coroutine."""
+        if self._at_hand is not None:
             raise AssertionError
-        if data is None:
-            self._tally.misses += 1
-            return default
-        try:
-            value = unseal(data, type)
-        except TypeMismatchError:
-            return default
-        self._tally.hits += 1
-        self._tally.bytes_read += len(data)
-        return value
-
-
-class AsyncProvider(PlainProvider):
-    """The same, as a coroutine."""
-
-    async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
-        now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
-
-
-class AsyncStore:
-    """The same, as a coroutine."""
-
-    def __init__(self, provider: AsyncProvider, guard: Any) -> None:
-        self.hot = True
-        self._provider = provider
-        self._reading = guard
-        self._down = False
-
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
             if not self.hot:
                 raise OperationError
@@ -118,34 +90,46 @@ class AsyncStore:
                 data = await self._provider.aread(keys)
         except OperationError:
             return [None] * len(keys)
-        if self._down:
+        if self._ailing:
+            raise AssertionError
+        return self._authenticated(data)
+
+    def _authenticated(self, data: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        if self._signer is not None:
             raise AssertionError
         return data
 
-
-class AsyncCache:
-    """The same, as a coroutine."""
-
-    def __init__(self, names: Names, store: AsyncStore) -> None:
-        self._names = names
-        self._store = store
-        self._tally = Tally()
-
-    async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        mapped = self._names.key(key)
-        data = (await self._store.read((mapped,)))[0]
-        if data is not None and data[:1] == b"\x02":
-            raise AssertionError
-        if data is None:
-            self._tally.misses += 1
-            return default
+    def plain(self, data: bytes | None, type: Any) -> Any:
+        if data is None or data[:1] == HEADED_BYTE:
+            return UNCLEAR
         try:
             value = unseal(data, type)
         except TypeMismatchError:
-            return default
-        self._tally.hits += 1
-        self._tally.bytes_read += len(data)
+            return UNCLEAR
+        size = len(data)
+        self.tally.hits += 1
+        self.tally.bytes_read += size
         return value
+
+
+class PlainCache:
+    """`get`, as a function, and `aget`, as a coroutine."""
+
+    def __init__(self, names: Names, store: PlainStore) -> None:
+        self._names = names
+        self._store = store
+
+    def get(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
+        keys = (self._names.key(key),)
+        data = self._store.read(keys)
+        value = self._store.plain(data[0], type)
+        return value if value is not UNCLEAR else default
+
+    async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
+        keys = (self._names.key(key),)
+        data = await self._store.aread(keys)
+        value = self._store.plain(data[0], type)
+        return value if value is not UNCLEAR else default
 
 
 def tasks(bridged: Callable[[str], Any], plain: Callable[[str], Any]) -> dict[str, Task]:
@@ -165,14 +149,12 @@ def main() -> int:
     provider = MemoryCache()
     cache = Cache(provider, context=Context(name="bench"))
     cache.set("product:17", VALUE, ttl=None)
-    names, guard = Names("bench", ()), cache.calling("read")
-    plain = PlainCache(names, PlainStore(PlainProvider(provider), guard))
-    coroutines = AsyncCache(names, AsyncStore(AsyncProvider(provider), guard))
+    plain = PlainCache(Names("bench", ()), PlainStore(PlainProvider(provider), cache.calling("read")))
     assert VALUE == cache.get("product:17") == plain.get("product:17")
 
     async def under_a_loop() -> bool:
-        assert VALUE == await cache.aget("product:17") == await coroutines.aget("product:17")
-        return compare("aget", await amedians(tasks(cache.aget, coroutines.aget), ROUNDS))
+        assert VALUE == await cache.aget("product:17") == await plain.aget("product:17")
+        return compare("aget", await amedians(tasks(cache.aget, plain.aget), ROUNDS))
 
     is_within = compare("get", medians(tasks(cache.get, plain.get), ROUNDS))
     is_within &= asyncio.run(under_a_loop())
