@@ -44,7 +44,8 @@ class Process:
     """What a process has: a cache, near or not, and a voice for it."""
 
     def __init__(self, url: str, colour: Colour, near: NearSettings | bool, **options: Any) -> None:
-        provider = RedisCache(RedisCacheOptions(**{"url": url, "timeout": TIMEOUT} | options))
+        given: dict[str, Any] = {"url": url, "timeout": TIMEOUT} | options
+        provider = RedisCache(RedisCacheOptions(**given))
         settings = CacheSettings(near=near, breaker_pause=0.05)
         self.cache = Cache(provider, settings=settings, context=Context(name="shop"))
         self.voice: Any = colour.voice(self.cache)
