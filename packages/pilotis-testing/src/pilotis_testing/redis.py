@@ -126,7 +126,7 @@ def timing(url: str) -> Generator[list[Timed]]:
     The server keeps them in its slow log, which is empty afterwards.
     """
     timed: list[Timed] = []
-    before = tell(url, "CONFIG", "GET", "slowlog-*")
+    before = tell(url, "CONFIG GET", "slowlog-*")
     for name, value in {"slowlog-max-len": _MOST_TIMED, "slowlog-log-slower-than": 0}.items():
         tell(url, "CONFIG", "SET", name, value)
     tell(url, "SLOWLOG", "RESET")
