@@ -28,7 +28,7 @@ from pilotis.discovery import INTERFACES, Installed, installed, resolve
 from pilotis.modules.base import Portable
 from pilotis.settings import Settings
 from pilotis.settings.layout import PORTABLE
-from pilotis.settings.model import LedgerSettings, OutboxSettings, PortableSettings
+from pilotis.settings.model import LedgerSettings, NearSettings, OutboxSettings, PortableSettings
 from pilotis.settings.sources import APP_KEYS, RESERVED
 from typer.main import get_command
 
@@ -210,8 +210,9 @@ def defaults(struct: type[msgspec.Struct], *, without: type[msgspec.Struct] | No
     }
 
 
-SECTIONS: dict[str, type[PortableSettings]] = {
+SECTIONS: dict[str, type[msgspec.Struct]] = {
     **{f"`[{module}]`": struct for module, struct in PORTABLE.items()},
+    "`[cache.near]`": NearSettings,
     "`[event.outbox]`": OutboxSettings,
 }
 
