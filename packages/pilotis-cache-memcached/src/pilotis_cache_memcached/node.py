@@ -56,6 +56,8 @@ class Node:
             if isinstance(error, _LOST):
                 self.close()
             self._on_failure()
+            if isinstance(error, BlockingIOError):
+                raise TimeoutError(f"no answer within {self._options.timeout:g} s") from error
             raise
         self._idle.append(client)
         if self._waiting:

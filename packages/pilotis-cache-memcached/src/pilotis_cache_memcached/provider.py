@@ -57,6 +57,8 @@ class MemcachedCache(CacheProvider):
         return classify(error) or super().classify(error)
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        if self._only is not None:
+            return await run_blocking(self._only.read, keys)
         return await self._spread(keys, keys, Shelf.read)
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:

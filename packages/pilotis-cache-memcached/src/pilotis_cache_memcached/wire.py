@@ -6,6 +6,9 @@ it has none that adds or replaces several items at once.
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +20,7 @@ from pymemcache import (  # pyright: ignore[reportMissingTypeStubs]
     MemcacheUnknownError,
 )
 
+ON_LINUX = sys.platform == "linux"
 CHUNK = 65_536
 NOTHING = b"\0"
 """How no reply begins."""
@@ -59,9 +63,9 @@ def item_text(name: str, data: bytes, number: int) -> bytes:
 
 def fetch(client: Any, names: Sequence[str], known: bytes = NOTHING) -> tuple[dict[str, Item], bool]:
     """Return those items that there are, and whether the reply begins with `known`, which is not read again then."""
-    sock = _socket(client)
+    sock = client.sock or _connected(client)
     sock.sendall(f"gets {' '.join(names)}\r\n".encode())
-    data = _received(sock)
+    data = sock.recv(CHUNK)
     while True:
         begins = data.startswith(known)
         found = _items(data, len(known) if begins else 0)
@@ -72,9 +76,9 @@ def fetch(client: Any, names: Sequence[str], known: bytes = NOTHING) -> tuple[di
 
 def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
     """Have the server follow commands, and tell of each whether it changed something."""
-    sock = _socket(client)
+    sock = client.sock or _connected(client)
     sock.sendall(b"".join(commands))
-    data = _received(sock)
+    data = sock.recv(CHUNK)
     while data.count(b"\n") < len(commands):
         data = _more(sock, data)
     lines = data.splitlines()
@@ -100,10 +104,23 @@ def _items(data: bytes, start: int) -> dict[str, Item] | None:
     return None
 
 
-def _socket(client: Any) -> Any:
-    if client.sock is None:
-        client.version()  # which connects
+def _connected(client: Any) -> Any:
+    client.version()  # which connects
+    if ON_LINUX:
+        _have_kernel_time(client.sock)
     return client.sock
+
+
+def _have_kernel_time(sock: Any) -> None:
+    """Have the kernel mind the time-out: else each sending and each receiving begins with a `poll`.
+
+    What takes too long is a `BlockingIOError` then.
+    """
+    lasting = sock.gettimeout()
+    packed = struct.pack("ll", int(lasting), int(lasting % 1 * 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, packed)
+    sock.settimeout(None)
 
 
 def _received(sock: Any) -> bytes:
