@@ -47,7 +47,9 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     on_error: Literal["miss", "raise"] = "miss"
     """What get*, set* and get_or_set* do when the backend is down."""
     max_value_bytes: Count | None = None
-    """Values that are longer when encoded are refused."""
+    """How long values may be as they are stored: encoded, and compressed if they are."""
+    on_too_long: Literal["raise", "miss"] = "raise"
+    """What set* and get_or_set* do with longer ones. "miss" keeps nothing, and removes what was there."""
     lease: Seconds = 30
     """How long a factory that died may keep others waiting."""
     ttl_jitter: Annotated[float, Meta(ge=0, le=1)] = 0

@@ -119,7 +119,7 @@ class Cache(Space):
         Raises while the backend is down. With a ttl of 0 nothing is stored, and the answer is False.
         """
         seconds = checked_ttl(ttl, self._default_ttl)
-        entry = Entry(self._names.key(key), self._store.sealed(value), seconds)
+        entry = Entry(self._names.key(key), self._store.sealed(value, must_fit=True), seconds)
         if seconds == 0:
             return False
         (stored,) = await self._store.write_strictly((entry,), only_absent=True)

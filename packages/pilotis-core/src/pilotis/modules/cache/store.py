@@ -89,6 +89,7 @@ class Store:
         self._clock = clock
         self._forgives = settings.on_error == "miss"
         self._longest = settings.max_value_bytes or math.inf
+        self._drops_long = settings.on_too_long == "miss"
         self._compress_above = settings.compress_above or math.inf
         self._jitter = settings.ttl_jitter
         self._signer = signer_of(settings.secret)
@@ -322,14 +323,19 @@ class Store:
 
     # Writing
 
-    def sealed(self, value: object, at: str = "value") -> bytes:
-        """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long."""
+    def sealed(self, value: object, at: str = "value", *, must_fit: bool = False) -> bytes:
+        """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long.
+
+        Where the settings have long values dropped, only what `must_fit` is refused for its length.
+        """
         data = self._seal(value, at)
-        if len(data) > self._longest:
+        if len(data) > self._compress_above:
+            data = compressed(data)
+        if len(data) > self._longest and (must_fit or not self._drops_long):
             raise InvalidInputError(
-                f"{at}: expected at most {self._longest} bytes when encoded (cache.max_value_bytes), got {len(data)}"
+                f"{at}: expected at most {self._longest} bytes when stored (cache.max_value_bytes), got {len(data)}"
             )
-        return compressed(data) if len(data) > self._compress_above else data
+        return data
 
     def spread(self, ttl: float | None) -> float | None:
         """Return a ttl that ends a little sooner, by chance, where the settings say so."""
@@ -337,14 +343,26 @@ class Store:
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Write entries and count them."""
-        if not entries:
-            return
-        self._count(entries, await self.write(entries))
+        fit, too_long = self._sorted(entries)
+        if too_long:
+            await self.forget(too_long)
+        if fit:
+            self._count(fit, await self.write(fit))
 
     async def keep_claimed(self, entries: Sequence[Entry], mark: bytes) -> None:
         """Write entries in the place of their claims, and count them."""
-        signed = {entry.key: entry for entry in self._signed(entries)}
-        self._count(entries, await self.settle(signed, mark))
+        fit, too_long = self._sorted(entries)
+        signed: dict[str, Entry | None] = {entry.key: entry for entry in self._signed(fit)}
+        settled = await self.settle(signed | dict.fromkeys(too_long), mark)
+        self._count(fit, settled[: len(fit)])
+
+    def _sorted(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], list[str]]:
+        """Return the entries to be kept, and the keys of those that are dropped because they are too long."""
+        too_long = [entry.key for entry in entries if len(entry.value) > self._longest] if self._drops_long else []
+        if not too_long:
+            return entries, too_long
+        self.tally.too_long += len(too_long)
+        return [entry for entry in entries if len(entry.value) <= self._longest], too_long
 
     def _count(self, entries: Sequence[Entry], stored: Sequence[bool]) -> None:
         count = sum(stored)
