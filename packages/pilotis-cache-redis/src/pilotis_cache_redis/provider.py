@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pilotis.errors import ConflictError, InvalidInputError, OperationError
-from pilotis.providers import CacheCapability, CacheProvider, Entry
+from pilotis.providers import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
 
 SCANNED = 500
@@ -19,6 +19,7 @@ MOST_AT_ONCE = 1_000
 _CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
 _ENTRIES = Script.load("pilotis_cache_redis", "entries")
+_EXPIRE = Script.load("pilotis_cache_redis", "expire")
 _SETTLE = Script.load("pilotis_cache_redis", "settle")
 _OURS = (b"string", b"none")
 _SPECIAL = re.compile(r"[?\[\]\\]")
@@ -39,6 +40,7 @@ class RedisCache(RedisBacked, CacheProvider):
         CacheCapability.MATCHING
         | CacheCapability.MATCH_COUNT
         | CacheCapability.SINGLE_FLIGHT
+        | CacheCapability.PUSH
         | CacheCapability.TRACKING
     )
     eviction = Eviction.WELCOME
@@ -48,7 +50,7 @@ class RedisCache(RedisBacked, CacheProvider):
     ) -> None:
         super().__init__(options, client=client, async_client=async_client)
         if not self.link.can_listen:
-            self.capabilities &= ~CacheCapability.SINGLE_FLIGHT  # pyright: ignore[reportAttributeAccessIssue]
+            self.capabilities &= ~CacheCapability.PUSH  # pyright: ignore[reportAttributeAccessIssue]
         if not self.link.can_track:
             self.capabilities &= ~CacheCapability.TRACKING  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -81,10 +83,8 @@ class RedisCache(RedisBacked, CacheProvider):
         return int(await self.link.script(_COUNT, [key], [by, _milliseconds(ttl)]))
 
     async def expire(self, key: str, ttl: float | None) -> bool:
-        if ttl is not None:
-            return bool(await self.link.execute("PEXPIRE", key, _milliseconds(ttl)))
-        _, is_there = await self.link.pipeline([("PERSIST", key), ("EXISTS", key)])
-        return bool(is_there)
+        lasting = () if ttl is None else (_milliseconds(ttl),)
+        return bool(await self.link.script(_EXPIRE, [key], [CLAIM_MARK, *lasting]))
 
     async def remove_matching(self, pattern: str) -> int:
         removed = 0
@@ -108,6 +108,8 @@ class RedisCache(RedisBacked, CacheProvider):
         return [bool(reply) for reply in await self.link.script_each(_SETTLE, calls)]
 
     async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:
+        if not self.link.can_listen:
+            return await super().await_change(key, mark, timeout)
         async with self.link.listening(_channel(key)) as heard:
             if await self.read([key]) != [mark]:
                 return True
