@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import msgspec
@@ -36,7 +36,6 @@ LONGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes. What is longer is not compressed, so that nothing unpacks to more: a few bytes could fill the memory."""
 
 _FOREIGN = frozenset(range(3, 0x20)) - {PACKED}
-_PLAIN_BYTE = bytes([PLAIN])
 _COUNTABLE = range(-(2**63), 2**63)
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 _FIRST_OF_NUMBER = frozenset(b"-0123456789")
@@ -150,22 +149,20 @@ def unseal(sealed: bytes, type: Any, at: str = "value") -> Any:
     raise TypeMismatchError(f"{at}: corrupted data, or written by something else")
 
 
-def plain_values(entries: Mapping[str, bytes], type: Any) -> tuple[dict[str, Any], int]:
-    """Return the values of those entries that have no head and are read without a question, and their size in bytes.
+def plain_values(entries: Iterable[bytes | None], names: Iterable[str], type: Any) -> dict[str, Any]:
+    """Return the values of those entries that are there, have no head and are read without a question, by name.
 
     What is a number, packed, corrupted or of another type is left out.
     """
     read = MESSAGEPACK.reader(type)
     values: dict[str, Any] = {}
-    size = 0
-    for key, entry in entries.items():
-        if entry[:1] == _PLAIN_BYTE:
+    for name, entry in zip(names, entries, strict=True):
+        if entry and entry[0] == PLAIN:
             try:
-                values[key] = read(entry[1:])
-                size += len(entry)
-            except Exception:  # noqa: S112 - whoever asks for this one alone is told
+                values[name] = read(entry[1:])
+            except Exception:  # noqa: S112 - whoever looks closer is told
                 continue
-    return values, size
+    return values
 
 
 def _unseal_packed(sealed: bytes, type: Any, at: str) -> Any:

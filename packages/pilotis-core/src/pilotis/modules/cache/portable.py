@@ -67,10 +67,12 @@ class Cache(Space):
     @operation
     async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
         """Return the value of `key`, or `default` where there is none."""
-        keys = (self._names.key(key),)
-        data = await self._store.read(keys)
+        mapped = self._names.key(key)
+        data = await self._store.read((mapped,))
         value = self._store.plain(data[0], type)
-        return value if value is not UNCLEAR else (await self._store.values(data, keys, type)).get(keys[0], default)
+        return (
+            value if value is not UNCLEAR else (await self._store.values(data, {mapped: key}, type)).get(key, default)
+        )
 
     get = blocking(aget)
 
@@ -86,9 +88,7 @@ class Cache(Space):
         names = self._names.keys(checked_keys(keys))
         if not names:
             return {}
-        mapped = tuple(names)
-        values = await self._store.values(await self._store.read(mapped), mapped, type)
-        return {names[key]: value for key, value in values.items()}
+        return await self._store.values(await self._store.read(tuple(names)), names, type)
 
     get_many = blocking(aget_many)
 

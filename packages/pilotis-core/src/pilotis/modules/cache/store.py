@@ -253,20 +253,24 @@ class Store:
         self.tally.bytes_read += size
         return value
 
-    async def values(self, data: Sequence[bytes | None], keys: Sequence[str], type: Any) -> dict[str, Any]:
-        """Return the fresh values of what was read, by key, in order, and count hits and misses."""
-        seen = {key: entry for key, entry in zip(keys, data, strict=True) if entry is not None}
-        values, size = plain_values(seen, type)
-        if len(values) < len(seen):
-            unclear = {key: entry for key, entry in seen.items() if key not in values}
-            found, now = await self.judged(unclear, (), {}, type), self._clock.time()
-            values |= {key: entry.value for key, entry in found.items() if entry.expires > now}
-            values = {key: values[key] for key in keys if key in values}
-        hits, misses = len(values), len(keys) - len(values)
+    async def values(self, data: Sequence[bytes | None], names: Mapping[str, str], type: Any) -> dict[str, Any]:
+        """Return the fresh values of what was read, by the names of their keys, in order. Counts hits and misses."""
+        values = plain_values(data, names.values(), type)
+        if len(values) + data.count(None) < len(data):
+            values = await self._values_closely(data, names, type)
+        else:
+            self.tally.bytes_read += sum(map(len, filter(None, data)))
+        hits, misses = len(values), len(data) - len(values)
         self.tally.hits += hits
         self.tally.misses += misses
-        self.tally.bytes_read += size
         return values
+
+    async def _values_closely(
+        self, data: Sequence[bytes | None], names: Mapping[str, str], type: Any
+    ) -> dict[str, Any]:
+        seen = {key: entry for key, entry in zip(names, data, strict=True) if entry is not None}
+        found, now = await self.judged(seen, (), {}, type), self._clock.time()
+        return {names[key]: entry.value for key, entry in found.items() if entry.expires > now}
 
     async def reject(self, key: str, data: bytes) -> None:
         """Remove what could not be read, unless somebody who asks for another type can read it."""
