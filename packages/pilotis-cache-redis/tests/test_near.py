@@ -43,10 +43,12 @@ class TestRedisCacheWithNear(CacheConformance):
 class Process:
     """What a process has: a cache, near or not, and a voice for it."""
 
-    def __init__(self, url: str, colour: Colour, near: NearSettings | bool, **options: Any) -> None:
+    def __init__(
+        self, url: str, colour: Colour, near: NearSettings | bool, secret: str | None = None, **options: Any
+    ) -> None:
         given: dict[str, Any] = {"url": url, "timeout": TIMEOUT} | options
         provider = RedisCache(RedisCacheOptions(**given))
-        settings = CacheSettings(near=near, breaker_pause=0.05)
+        settings = CacheSettings(near=near, breaker_pause=0.05, secret=Secret(secret) if secret else None)
         self.cache = Cache(provider, settings=settings, context=Context(name="shop"))
         self.voice: Any = colour.voice(self.cache)
 
@@ -209,6 +211,17 @@ async def test_nobody_sees_a_value_go_back(make: Make) -> None:
     readers = await together(count, read, read, read)
     assert [sorted(seen) for seen in readers] == readers
     assert near.cache.stats().near_hits > 0
+
+
+async def test_what_somebody_spoilt_is_not_served(own_redis: RedisServer, make: Make) -> None:
+    """What is at hand is looked at as closely as what comes from the server: signatures and types."""
+    near = await live(make, secret="a secret of some length")
+    await near.voice.set("k", "good", ttl=None)
+    await becomes(lambda: at_hand(near.voice, "k"), True)
+    stored = tell(own_redis.url, "GET", "shop::k")
+    tell(own_redis.url, "SET", "shop::k", stored[:-1] + b"!")
+    await becomes(lambda: near.voice.get("k"), None)
+    assert [None, None] == [await near.voice.get("k"), await near.voice.get("k", type=int)]
 
 
 async def test_who_may_not_track_does_without(

@@ -59,17 +59,21 @@ class Tier:
         """Return the values of all keys, in order; None unless all of them are at hand."""
         entries, now = self._entries, self._clock.monotonic()
         values: list[bytes] = []
-        for key in keys:
-            kept = entries.get(key)
-            if kept is None or kept[1] <= now:
-                return None
-            values.append(kept[0])
-            _use(entries, key)
+        try:
+            for key in keys:
+                value, deadline = entries[key]
+                if deadline <= now:
+                    return None
+                values.append(value)
+                entries.move_to_end(key)
+        except KeyError:  # it never was there, or was dropped at this moment
+            return None
         return values
 
     def found(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return those values that are at hand."""
-        return {key: value for key in keys if (known := self.known((key,))) is not None for value in known}
+        known = {key: self.known((key,)) for key in keys}
+        return {key: values[0] for key, values in known.items() if values is not None}
 
     # Fetching
 
@@ -146,10 +150,3 @@ class Tier:
             self._entries.clear()
             for fetching in self._fetching.values():
                 fetching.changes += 1
-
-
-def _use(entries: OrderedDict[str, tuple[bytes, float]], key: str) -> None:
-    try:
-        entries.move_to_end(key)
-    except KeyError:  # dropped at this moment, and read before that
-        return
