@@ -61,6 +61,7 @@ class Log:
     def __init__(self, name: str, data: bytes, number: int) -> None:
         """Take what was read under a name, and its number. Raises `msgspec.DecodeError` for what is no log."""
         pages = _decode(data)
+        self.name = name
         self.number = number
         self.text = item_text(name, data, number)
         """By which it is known again."""

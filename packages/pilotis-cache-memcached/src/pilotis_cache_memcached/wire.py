@@ -41,24 +41,24 @@ NOT_DONE = frozenset((b"NOT_STORED", b"EXISTS", b"NOT_FOUND"))
 
 
 def set_command(name: str, data: bytes, expires: int) -> bytes:
-    return b"set %b 0 %d %d\r\n%b\r\n" % (name.encode(), expires, len(data), data)
+    return b"".join((f"set {name} 0 {expires} {len(data)}\r\n".encode(), data, b"\r\n"))
 
 
 def add_command(name: str, data: bytes, expires: int) -> bytes:
-    return b"add %b 0 %d %d\r\n%b\r\n" % (name.encode(), expires, len(data), data)
+    return b"".join((f"add {name} 0 {expires} {len(data)}\r\n".encode(), data, b"\r\n"))
 
 
 def cas_command(name: str, data: bytes, expires: int, number: int) -> bytes:
-    return b"cas %b 0 %d %d %d\r\n%b\r\n" % (name.encode(), expires, len(data), number, data)
+    return b"".join((f"cas {name} 0 {expires} {len(data)} {number}\r\n".encode(), data, b"\r\n"))
 
 
 def delete_command(name: str) -> bytes:
-    return b"delete %b\r\n" % name.encode()
+    return f"delete {name}\r\n".encode()
 
 
 def item_text(name: str, data: bytes, number: int) -> bytes:
     """Return how an item stands in the reply to `gets`."""
-    return b"VALUE %b 0 %d %d\r\n%b\r\n" % (name.encode(), len(data), number, data)
+    return b"".join((f"VALUE {name} 0 {len(data)} {number}\r\n".encode(), data, b"\r\n"))
 
 
 def fetch(client: Any, names: Sequence[str], known: bytes = NOTHING) -> tuple[dict[str, Item], bool]:
