@@ -20,7 +20,7 @@ from pilotis_testing.servers import RedisServer
 
 FOREIGN = size(1_000_000, 10_000)
 OURS = size(50_000, 1_000)
-ATTEMPTS = size(3, 1)
+ATTEMPTS = size(5, 1)
 GOAL = 0.005
 """Seconds that the longest command may take."""
 TTL = 3600

@@ -94,14 +94,14 @@ def compute(memcached_address: str, server: Any) -> Callable[[], str]:
 def test_many_callers_of_many_processes_are_one_call(
     memcached_address: str, server: Any, compute: Callable[[], str], colour: Colour
 ) -> None:
-    """All get the value of the one that computed; each process that waits asks a dozen times, not once for a caller."""
+    """All get the value of the one that computed; each process that waits asks some fifty times, whatever its callers."""
     before = server.stats()[b"cmd_get"]
     given = stampede(lambda: cache_at(memcached_address), colour, compute, processes=PROCESSES, callers=CALLERS)
     asked = server.stats()[b"cmd_get"] - before
     assert PROCESSES * CALLERS == len(given)
     assert len(set(given)) == 1
     assert server.get("calls") == b"1"
-    assert asked <= 2 * (PROCESSES * (CALLERS + 20))  # an entry and a log: one look of each caller, and those who wait
+    assert asked <= 2 * (PROCESSES * (CALLERS + 75))  # an entry and a log: one look of each caller, and those who wait
 
 
 def test_a_stale_value_is_refreshed_by_one_process(

@@ -16,8 +16,8 @@ from pilotis.provider import Provider
 CLAIM_MARK = b"\x1f"
 """How the mark of a claim begins, and no value."""
 
-POLLS = Backoff.exponential(0.01, factor=1.25, maximum=0.25, jitter=0.3)
-"""The pauses between asking whether a claim still stands: each about a fifth of the wait so far."""
+POLLS = Backoff.exponential(0.004, factor=1.02, maximum=0.25, jitter=0.2)
+"""The pauses between asking whether a claim still stands: each a few hundredths of the wait so far."""
 
 
 class CacheCapability(Flag):
@@ -32,7 +32,7 @@ class CacheCapability(Flag):
     `await_change`. Without it `get_or_set` computes once in each process."""
     PUSH = auto()
     """Who waits for the claim of another process is woken at once when that is settled. Without it, but with
-    SINGLE_FLIGHT, he asks, with pauses that grow from 10 ms to a quarter of a second."""
+    SINGLE_FLIGHT, he asks, with pauses that grow from 4 ms to a quarter of a second."""
     TRACKING = auto()
     """It tells of every change to its keys, whoever makes it: `track`, `read_entries`. The near cache needs it."""
     BOUNDED = auto()
