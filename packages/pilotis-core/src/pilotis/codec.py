@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from types import FunctionType, MappingProxyType, SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -204,7 +204,7 @@ _return_types: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 
 def return_type(function: Callable[..., Any]) -> Any:
     """Return what `function` says it returns, awaited where it is async; Any where that is absent or unresolvable."""
-    plain = function if type(function) is FunctionType and not function.__dict__ else _plain_function(function)
+    plain = _plain_function(function)
     if type(plain) is not FunctionType:
         return _returned(_resolved(plain))
     if not plain.__annotations__:
@@ -244,9 +244,11 @@ def _plain_function(function: Any) -> Any:
     """Return the function inside methods, partials, wrappers and callable objects: what holds the annotations."""
     while True:
         if isinstance(function, partial):
-            function = cast("partial[Any]", function).func
+            function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        elif type(function) is FunctionType and not function.__dict__:  # nothing is around it
+            return function
         elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+            function = function.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - it has one
         elif inspect.ismethod(function):
             function = function.__func__
         elif inspect.isroutine(function) or inspect.isclass(function):
