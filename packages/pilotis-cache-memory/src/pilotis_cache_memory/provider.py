@@ -10,11 +10,10 @@ from typing import Annotated, Any
 import msgspec
 from cachebox import LRUCache
 from msgspec import Meta
-from pilotis.errors import ConfigurationError, InvalidInputError
+from pilotis.errors import ConfigurationError
 from pilotis.keys import glob
-from pilotis.providers import CacheCapability, CacheProvider, Entry, reset_after_fork
+from pilotis.providers import CacheCapability, CacheProvider, Entry, counted, reset_after_fork
 
-_COUNTABLE = range(-(2**63), 2**63)
 _MOST = 2**48
 
 Kept = tuple[bytes, float]
@@ -72,10 +71,8 @@ class MemoryCache(CacheProvider):
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         now = self.context.clock.monotonic()
         with self._lock:
-            value, deadline = self._live(key, now) or (b"0", _deadline(now, ttl))
-            total = _number(value) + by
-            if total not in _COUNTABLE:
-                raise InvalidInputError(f"the sum, {total}, is outside -2**63 to 2**63 - 1")
+            value, deadline = self._live(key, now) or (None, _deadline(now, ttl))
+            total = counted(value, by)
             self._entries.insert(key, (b"%d" % total, deadline))
             return total
 
@@ -125,14 +122,3 @@ class MemoryCache(CacheProvider):
 
 def _deadline(now: float, ttl: float | None) -> float:
     return math.inf if ttl is None else now + ttl
-
-
-def _number(value: bytes) -> int:
-    """Return the number that the bytes tell, in the one spelling that every backend can count with."""
-    try:
-        number = int(value)
-    except ValueError:
-        number = None
-    if number is None or b"%d" % number != value:
-        raise InvalidInputError("expected a whole number to count with; the entry holds something else")
-    return number

@@ -18,6 +18,7 @@ from pilotis.clock import Clock
 from pilotis.context import Context
 from pilotis.hooks import hookimpl
 from pilotis.ids import new_id
+from pilotis.modules.cache.counting import counted
 from pilotis.modules.cache.provider import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis.modules.event.provider import (
     ID_TTL,
@@ -135,6 +136,7 @@ __all__ = [
     "WriteRequest",
     "bare_address",
     "blocking",
+    "counted",
     "finish",
     "gather",
     "hookimpl",
