@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pilotis.bridge import gather
+from pilotis.bridge import gather, running_loop
 from pilotis.errors import ConfigurationError, OperationError
 from pilotis.providers import CacheCapability, CacheProvider, Entry, run_blocking
 from pymemcache.client.rendezvous import RendezvousHash  # pyright: ignore[reportMissingTypeStubs]
@@ -57,12 +57,15 @@ class MemcachedCache(CacheProvider):
         return classify(error) or super().classify(error)
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        if self._only is not None:
-            return await run_blocking(self._only.read, keys)
+        if self._only is not None and running_loop() is None:
+            return self._only.read(keys)  # without another coroutine, as most of what a cache does is this
         return await self._spread(keys, keys, Shelf.read)
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
-        return await self._spread([entry.key for entry in entries], entries, _add if only_absent else Shelf.write)
+        verb = _add if only_absent else Shelf.write
+        if self._only is not None and running_loop() is None:
+            return verb(self._only, entries)
+        return await self._spread([entry.key for entry in entries], entries, verb)
 
     async def remove(self, keys: Sequence[str]) -> int:
         names = list(dict.fromkeys(keys))

@@ -63,7 +63,7 @@ class Shelf:
         return None if item is None else judged(key, item, current, self._now()).value
 
     def write(self, entries: Sequence[Entry]) -> list[bool]:
-        self._begin_logs([entry.key for entry in entries])
+        self._begin_logs(entry.key for entry in entries)
         now = self._now()
         return self.node.call(change, [_set_command(entry, now) for entry in entries])
 
@@ -195,8 +195,10 @@ class Shelf:
 
     def _begin_logs(self, keys: Iterable[str]) -> None:
         """See to it that there are logs: without one, nothing that is written would count."""
-        for space in dict.fromkeys(map(space_of, keys)):
-            self._begin_log(space)
+        for key in keys:
+            space = space_of(key)
+            if space not in self._logs:
+                self._begin_log(space)
 
     def _begin_log(self, space: str) -> None:
         """Start a log, unless there is one."""

@@ -92,14 +92,14 @@ def _items(data: bytes, start: int) -> dict[str, Item] | None:
     """Read the reply to `gets`; None if there is more to come."""
     found: dict[str, Item] = {}
     while (end := data.find(b"\r\n", start)) >= 0:
-        words = data[start:end].split()
-        if len(words) != 5:
-            if words == [b"END"]:
+        if not data.startswith(b"VALUE ", start):
+            if data[start:end] == b"END":
                 return found
             raise _error(data[start:end])
+        _, name, _, size, number = data[start:end].split()
         begin = end + 2
-        end = begin + int(words[3])
-        found[words[1].decode()] = (data[begin:end], int(words[4]))
+        end = begin + int(size)
+        found[name.decode()] = (data[begin:end], int(number))
         start = end + 2
     return None
 
