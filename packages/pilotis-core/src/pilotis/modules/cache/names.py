@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from pilotis.keys import check_text
+from pilotis.modules.cache.terms import several
 
 _SPECIAL = re.compile(r"[%:/#*]")
 
@@ -24,10 +25,10 @@ class Names:
     def key(self, key: str) -> str:
         return self._keys + check_text(key, "key")
 
-    def keys(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return the user's key of each of ours. They have been checked."""
+    def keys(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the user's key of each of ours, each once, in order."""
         prefix = self._keys
-        return {prefix + key: key for key in keys}
+        return {prefix + key: key for key in several(keys)}
 
     def tag(self, tag: str) -> str:
         """Return the key of a tag's epoch."""

@@ -85,7 +85,7 @@ class Cache(Space):
     @operation
     async def aget_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
         """Return the values of those `keys` that have one, in their order. One call of the provider for all."""
-        names = self._names.keys(checked_keys(keys))
+        names = self._names.keys(keys)
         if not names:
             return {}
         return await self._store.values(await self._store.read(tuple(names)), names, type)
@@ -175,7 +175,7 @@ class Cache(Space):
         A value that this process is computing at this moment is not kept either; where another process
         computes it, use a tag.
         """
-        mapped = [self._names.key(key) for key in checked_keys(keys)]
+        mapped = list(self._names.keys(keys))
         return await self._remove(mapped) if mapped else 0
 
     delete = blocking(adelete)
@@ -309,7 +309,7 @@ class Cache(Space):
         asked for is ignored. Keys that somebody else computes at this moment are waited for. `ttl` and `tags` are for
         each of the computed values. The rest is as with `get_or_set`.
         """
-        names = self._names.keys(checked_keys(keys))
+        names = self._names.keys(keys)
         terms = checked_terms(self._default_ttl, ttl)
         kind = value_type(factory) if type is Any else type
         fill = Fill(names, self._tags(tags), terms, kind, check_function(factory, "factory"), running_loop())
