@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from pilotis.bridge import gather, running_loop
 from pilotis.errors import ConfigurationError, OperationError
-from pilotis.providers import CacheCapability, CacheProvider, Entry, run_blocking
+from pilotis.providers import CacheCapability, CacheProvider, Entry, Shared, run_blocking
 from pymemcache.client.rendezvous import RendezvousHash  # pyright: ignore[reportMissingTypeStubs]
 
 from pilotis_cache_memcached.faults import classify
@@ -38,20 +39,28 @@ class MemcachedCache(CacheProvider):
         if self.client is not None or self.async_client is not None:
             raise ConfigurationError("expected no client: the memcached cache makes its own, from its url")
         self._places = read_url(self.options.url)
-        self._shelves = {name_of(place): self._shelf(place) for place in self._places}
-        self._only = next(iter(self._shelves.values())) if len(self._places) == 1 else None
+        self._use(Shared({name_of(place): self._shelf(place) for place in self._places}))
         self._order: Any = RendezvousHash([*self._shelves])
 
     @property
     def address(self) -> str:
         return shown(self._places)
 
+    def share(self, shared: MutableMapping[Hashable, Shared[Any]], connection: str) -> None:
+        """Use the connections of every cache on Memcached that names the same, and has the same options."""
+        key = ("memcached", connection, *msgspec.structs.astuple(self.options))
+        self._use(shared.setdefault(key, self._shared))
+
+    async def open(self) -> None:
+        self._shared.join(self)
+
     async def ping(self) -> None:
         await self._each(lambda shelf: shelf.node.call(_ping))
 
     async def close(self) -> None:
-        for shelf in self._shelves.values():
-            shelf.node.close()
+        if self._shared.leave(self):
+            for shelf in self._shelves.values():
+                shelf.node.close()
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         return classify(error) or super().classify(error)
@@ -92,6 +101,11 @@ class MemcachedCache(CacheProvider):
         )
 
     # Servers
+
+    def _use(self, shared: Shared[dict[str, Shelf]]) -> None:
+        self._shared = shared
+        self._shelves = shared.thing
+        self._only = next(iter(self._shelves.values())) if len(self._shelves) == 1 else None
 
     def _now(self) -> float:
         return self.context.clock.time()
