@@ -27,7 +27,7 @@ from pilotis_cache_memcached.plugin import pilotis_provider
 from pilotis_cache_memcached.records import MONTH, expiry, item_name, log_name
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.servers import MemcachedServer, free_port
-from pymemcache import Client, exceptions  # pyright: ignore[reportMissingTypeStubs]
+from pymemcache import exceptions  # pyright: ignore[reportMissingTypeStubs]
 
 DAY = 86_400
 KIB = 1024
@@ -39,15 +39,6 @@ def cache(memcached_address: str, colour: Colour) -> Iterator[MemcachedCache]:
     provider = MemcachedCache(MemcachedCacheOptions(url=f"memcached://{memcached_address}"))
     yield provider
     drive(provider.close())
-
-
-@pytest.fixture
-def server(memcached_address: str) -> Iterator[Any]:
-    """Another client of the same server."""
-    host, _, port = memcached_address.partition(":")
-    client: Any = Client((host, int(port)), default_noreply=False)
-    yield client
-    client.close()
 
 
 def seconds_left(server: Any, name: str) -> int:

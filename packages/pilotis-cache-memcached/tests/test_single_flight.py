@@ -60,15 +60,6 @@ def provider(memcached_address: str) -> Iterator[MemcachedCache]:
     drive(provider.close())
 
 
-@pytest.fixture
-def server(memcached_address: str) -> Iterator[Any]:
-    """Another client of the same server."""
-    host, _, port = memcached_address.partition(":")
-    client: Any = Client((host, int(port)), default_noreply=False)
-    yield client
-    client.close()
-
-
 def is_claimed(provider: MemcachedCache) -> bool:
     """Tell whether there is a claim."""
     (value,) = drive(provider.read([KEY]))
@@ -94,7 +85,7 @@ def compute(memcached_address: str, server: Any) -> Callable[[], str]:
 def test_many_callers_of_many_processes_are_one_call(
     memcached_address: str, server: Any, compute: Callable[[], str], colour: Colour
 ) -> None:
-    """All get the value of the one that computed; each process that waits asks some fifty times, whatever its callers."""
+    """All get the value of the one that computed; a process that waits asks some fifty times, whatever its callers."""
     before = server.stats()[b"cmd_get"]
     given = stampede(lambda: cache_at(memcached_address), colour, compute, processes=PROCESSES, callers=CALLERS)
     asked = server.stats()[b"cmd_get"] - before
