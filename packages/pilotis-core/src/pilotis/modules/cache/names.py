@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 
 from pilotis.keys import check_text
-from pilotis.modules.cache.terms import several
 
 _SPECIAL = re.compile(r"[%:/#*]")
 
@@ -25,10 +24,9 @@ class Names:
     def key(self, key: str) -> str:
         return self._keys + check_text(key, "key")
 
-    def keys(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the user's key of each of ours, each once, in order."""
-        prefix = self._keys
-        return {prefix + key: key for key in several(keys)}
+    def keys(self, keys: Iterable[str]) -> list[str]:
+        """Return ours for several of the user's, which have been checked."""
+        return list(map(self._keys.__add__, keys))
 
     def tag(self, tag: str) -> str:
         """Return the key of a tag's epoch."""

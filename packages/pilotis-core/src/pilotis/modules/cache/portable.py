@@ -13,10 +13,11 @@ from pilotis.errors import UsageError
 from pilotis.keys import check_text, glob
 from pilotis.modules.base import operation
 from pilotis.modules.cache.decorator import CachedFunction, Recipe, decorated
+from pilotis.modules.cache.epochs import epoch_entry, new_epoch, tagged
 from pilotis.modules.cache.filling import Fill
 from pilotis.modules.cache.provider import CacheCapability, Entry
 from pilotis.modules.cache.space import Space
-from pilotis.modules.cache.store import UNCLEAR, epoch_entry, new_epoch, tagged
+from pilotis.modules.cache.store import UNCLEAR
 from pilotis.modules.cache.terms import (
     Duration,
     Ttl,
@@ -70,9 +71,9 @@ class Cache(Space):
         mapped = self._names.key(key)
         data = await self._store.read((mapped,))
         value = self._store.plain(data[0], type)
-        return (
-            value if value is not UNCLEAR else (await self._store.values(data, {mapped: key}, type)).get(key, default)
-        )
+        if value is UNCLEAR:
+            return (await self._store.values(data, (mapped,), (key,), type)).get(key, default)
+        return value
 
     get = blocking(aget)
 
@@ -85,10 +86,11 @@ class Cache(Space):
     @operation
     async def aget_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
         """Return the values of those `keys` that have one, in their order. One call of the provider for all."""
-        names = self._names.keys(keys)
+        names = checked_keys(keys)
         if not names:
             return {}
-        return await self._store.values(await self._store.read(tuple(names)), names, type)
+        mapped = self._names.keys(names)
+        return await self._store.values(await self._store.read(mapped), mapped, names, type)
 
     get_many = blocking(aget_many)
 
@@ -175,7 +177,7 @@ class Cache(Space):
         A value that this process is computing at this moment is not kept either; where another process
         computes it, use a tag.
         """
-        mapped = list(self._names.keys(keys))
+        mapped = self._names.keys(checked_keys(keys))
         return await self._remove(mapped) if mapped else 0
 
     delete = blocking(adelete)
@@ -309,7 +311,8 @@ class Cache(Space):
         asked for is ignored. Keys that somebody else computes at this moment are waited for. `ttl` and `tags` are for
         each of the computed values. The rest is as with `get_or_set`.
         """
-        names = self._names.keys(keys)
+        asked = checked_keys(keys)
+        names = dict(zip(self._names.keys(asked), asked, strict=True))
         terms = checked_terms(self._default_ttl, ttl)
         kind = value_type(factory) if type is Any else type
         fill = Fill(names, self._tags(tags), terms, kind, check_function(factory, "factory"), running_loop())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -15,7 +14,8 @@ from pilotis.clock import Clock
 from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
 from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
-from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, plain_values, split, with_head
+from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, plain_values, split
+from pilotis.modules.cache.epochs import NEVER, Epochs, epoch_entry, epoch_of, is_current, new_epoch
 from pilotis.modules.cache.forms import serializer_of, signer_of
 from pilotis.modules.cache.near import Near
 from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
@@ -24,16 +24,11 @@ from pilotis.settings.model import CacheSettings
 
 R = TypeVar("R")
 
-Epochs = Mapping[str, int | None]
-
-_LONGEST_EPOCH = 19
 _ABSENCE = "absence"
 
+_HEADED = bytes([HEADED])
 UNCLEAR = object()
 """No value: what was read is absent, has a head or does not fit."""
-
-NEVER = 0
-"""The epoch of a tag while the backend keeps none: a value that has it is a miss."""
 
 
 class Host(Protocol):
@@ -242,7 +237,7 @@ class Store:
 
         Most entries are of this kind, and most of what a cache does is to read them.
         """
-        if data is None or data[:1] == HEADED_BYTE:
+        if data is None or data[:1] == _HEADED:
             return UNCLEAR
         try:
             value = self.unseal(data, type)
@@ -253,11 +248,13 @@ class Store:
         self.tally.bytes_read += size
         return value
 
-    async def values(self, data: Sequence[bytes | None], names: Mapping[str, str], type: Any) -> dict[str, Any]:
+    async def values(
+        self, data: Sequence[bytes | None], keys: Sequence[str], names: Sequence[str], type: Any
+    ) -> dict[str, Any]:
         """Return the fresh values of what was read, by the names of their keys, in order. Counts hits and misses."""
-        values = plain_values(data, names.values(), type)
+        values = plain_values(data, names, type)
         if len(values) + data.count(None) < len(data):
-            values = await self._values_closely(data, names, type)
+            values = await self._values_closely(data, keys, names, type)
         else:
             self.tally.bytes_read += sum(map(len, filter(None, data)))
         hits, misses = len(values), len(data) - len(values)
@@ -266,11 +263,12 @@ class Store:
         return values
 
     async def _values_closely(
-        self, data: Sequence[bytes | None], names: Mapping[str, str], type: Any
+        self, data: Sequence[bytes | None], keys: Sequence[str], names: Sequence[str], type: Any
     ) -> dict[str, Any]:
-        seen = {key: entry for key, entry in zip(names, data, strict=True) if entry is not None}
+        seen = {key: entry for key, entry in zip(keys, data, strict=True) if entry is not None}
         found, now = await self.judged(seen, (), {}, type), self._clock.time()
-        return {names[key]: entry.value for key, entry in found.items() if entry.expires > now}
+        fresh = {key: entry.value for key, entry in found.items() if entry.expires > now}
+        return {name: fresh[key] for key, name in zip(keys, names, strict=True) if key in fresh}
 
     async def reject(self, key: str, data: bytes) -> None:
         """Remove what could not be read, unless somebody who asks for another type can read it."""
@@ -373,28 +371,3 @@ class Store:
         size = sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
         self.tally.sets += count
         self.tally.bytes_written += size
-
-
-HEADED_BYTE = bytes([HEADED])
-
-
-def tagged(sealed: bytes, epochs: Mapping[str, int]) -> bytes:
-    """Return a stored form that is out of date once one of the epochs has passed."""
-    return with_head(Head(epochs=dict(epochs)), sealed) if epochs else sealed
-
-
-def is_current(head: Head, tags: Sequence[str], epochs: Epochs) -> bool:
-    """Tell whether an entry has all of `tags`, and none of its own was invalidated or lost its epoch."""
-    return all(tag in head.epochs for tag in tags) and all(epochs[tag] == mine for tag, mine in head.epochs.items())
-
-
-def epoch_of(data: bytes | None) -> int | None:
-    return None if data is None or len(data) > _LONGEST_EPOCH or not data.isdigit() else int(data)
-
-
-def epoch_entry(tag: str, epoch: int) -> Entry:
-    return Entry(tag, b"%d" % epoch, None)
-
-
-def new_epoch() -> int:
-    return (int.from_bytes(os.urandom(8)) >> 1) + 1  # not from `random`, which tests and simulations seed alike

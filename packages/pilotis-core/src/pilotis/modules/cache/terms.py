@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from types import EllipsisType
@@ -86,14 +86,9 @@ def checked_ttl(ttl: Ttl, default: float | None) -> float | None:
 
 def checked_keys(keys: Iterable[str], at: str = "keys") -> list[str]:
     """Return the texts, each once, in order. Raises `InvalidInputError` for what is not text, and for a single text."""
-    return list(dict.fromkeys(several(keys, at)))
-
-
-def several(keys: Iterable[str], at: str = "keys") -> Sequence[str]:
-    """Return the texts as they are given. Raises the same errors as `checked_keys`."""
     if isinstance(keys, str) or not isinstance(keys, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - input
         raise InvalidInputError(f"{at}: expected several, such as a list, got {type(keys).__name__}")
-    return check_texts(list(keys), at)
+    return list(dict.fromkeys(check_texts(list(keys), at)))
 
 
 def check_mapping(values: object, at: str) -> None:
