@@ -41,7 +41,7 @@ VERBS: dict[str, Verb] = {
     "get_many": lambda cache: cache.aget_many(KEYS),
     "set_many": lambda cache: cache.aset_many(dict.fromkeys(KEYS, 2)),
     "delete": lambda cache: cache.adelete(*KEYS),
-    "get_or_set_many": lambda cache: cache.aget_or_set_many([*KEYS, "none"], made, tags=["t"]),
+    "get_or_set_many": lambda cache: cache.aget_or_set_many([*KEYS, "none"], made),
     "invalidate_tags": lambda cache: cache.ainvalidate_tags("t"),
     "invalidate": lambda cache: cache.ainvalidate("product:*"),
     "invalidate nothing": lambda cache: cache.ainvalidate("none:*"),
