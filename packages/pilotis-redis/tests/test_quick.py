@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -138,11 +139,12 @@ def test_who_waits_is_woken_and_not_overtaken() -> None:
     taken: list[Any] = []
     waiting = threading.Thread(target=lambda: taken.append(stack.get(block=True, timeout=10)))
     waiting.start()
-    while stack.connection() is None and not stack._waiting:  # pyright: ignore[reportPrivateUsage]
-        pass
-    stack.queue.append("seen by nobody else")
-    assert stack.connection() is None
-    stack.queue.pop()
+    while not stack._waiting:  # pyright: ignore[reportPrivateUsage]
+        time.sleep(0.001)
+    with stack._returned:  # pyright: ignore[reportPrivateUsage] - whoever waits has let go of it, and is asleep
+        stack.queue.append("for whoever waits")
+        assert stack.connection() is None
+        stack.queue.pop()
     stack.put_nowait("connection")
     waiting.join(10)
     assert ["connection"] == taken
