@@ -31,8 +31,8 @@ from harness import Task, amedians, both_servers, heading, machine, medians, siz
 from pilotis import Cache
 from pilotis.settings.model import CacheSettings, NearSettings
 
-ROUNDS = size(41, 3)
-CALLS = {"memory": size(1000, 50), "redis": size(100, 10), "memcached": size(100, 10)}
+ROUNDS = size(101, 3)
+CALLS = {"memory": size(100, 50), "redis": size(20, 10), "memcached": size(20, 10)}
 MANY = 100
 OURS, NEAR = "pilotis", "pilotis near Redis"
 OVERHEAD = 1.15
