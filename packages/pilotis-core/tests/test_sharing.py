@@ -49,7 +49,7 @@ def app(*instances: dict[str, str]) -> Pilotis:
     """Return an app with a notifier for each, called by its number."""
     urls = {"main": "postman://here", "side": "postman://here"}
     named = {str(number): instance for number, instance in enumerate(instances)}
-    return Pilotis({"connections": urls, "notification": {"instances": named}})
+    return Pilotis({"connections": urls, "notification": MAIN | {"instances": named}})
 
 
 def bags(app: Pilotis, count: int) -> list[Any]:
