@@ -17,16 +17,17 @@ from harness import Task, amedians, medians
 from pilotis.context import Context
 from pilotis.errors import OperationError, TypeMismatchError
 from pilotis.modules.cache import Cache
-from pilotis.modules.cache.envelope import unseal
+from pilotis.modules.cache.envelope import HEADED, unseal
 from pilotis.modules.cache.names import Names
 from pilotis.modules.cache.stats import Tally
-from pilotis.modules.cache.store import HEADED_BYTE, UNCLEAR
+from pilotis.modules.cache.store import UNCLEAR
 from pilotis_cache_memory import MemoryCache
 
 ROUNDS = 31
 CALLS = 5_000
 LARGEST = {"get": 2.2, "aget": 1.5}
 VALUE = {"id": 17, "name": "lamp", "price": 12.5}
+_HEADED = bytes([HEADED])
 
 
 class PlainProvider:
@@ -100,7 +101,7 @@ class PlainStore:
         return data
 
     def plain(self, data: bytes | None, type: Any) -> Any:
-        if data is None or data[:1] == HEADED_BYTE:
+        if data is None or data[:1] == _HEADED:
             return UNCLEAR
         try:
             value = unseal(data, type)
@@ -120,14 +121,14 @@ class PlainCache:
         self._store = store
 
     def get(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        keys = (self._names.key(key),)
-        data = self._store.read(keys)
+        mapped = self._names.key(key)
+        data = self._store.read((mapped,))
         value = self._store.plain(data[0], type)
         return value if value is not UNCLEAR else default
 
     async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        keys = (self._names.key(key),)
-        data = await self._store.aread(keys)
+        mapped = self._names.key(key)
+        data = await self._store.aread((mapped,))
         value = self._store.plain(data[0], type)
         return value if value is not UNCLEAR else default
 
