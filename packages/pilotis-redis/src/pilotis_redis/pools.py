@@ -5,7 +5,9 @@ A pool makes the connection before a command is sent, so trying again here can n
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -13,7 +15,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 from pilotis.backoff import Backoff
-from pilotis.bridge import pause
+from pilotis.bridge import Latch, pause
 from pilotis.errors import ConnectionFailedError
 
 from pilotis_redis.faults import classify
@@ -51,9 +53,14 @@ class _Patience(_Blocking):
     def give(self, connection: Any) -> None:
         """Take back what was at hand."""
         if self.owns_connection(connection) and not connection.should_reconnect():
+            _cut_if_interrupted(connection)
             self.pool.put_nowait(connection)
         else:
             self.release(connection)
+
+    def release(self, connection: Any) -> None:
+        _cut_if_interrupted(connection)
+        super().release(connection)  # pyright: ignore[reportUnknownMemberType]
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
@@ -68,33 +75,42 @@ class _Patience(_Blocking):
 
 
 class _AsyncPatience(_Async):
-    """Connecting from a task."""
+    """Connecting from a task.
+
+    Those for whom there is no connection stand in line, and nobody overtakes them. redis-py's own line has a gap:
+    where a task is cancelled at its turn, the next one is not told, and waits beside a free connection.
+    """
 
     reconnects: int
-    waiting: int = 0
-    """Tasks in line for a connection. Nobody overtakes them."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)  # pyright: ignore[reportUnknownMemberType]
+        self._line: deque[Latch] = deque()
+        """Who waits, each with what is set at his turn."""
 
     def at_hand(self) -> Any | None:
         """Take a connection that is ready for a command; None where one is to be made, mended or waited for."""
-        if self.waiting or not self._available_connections or not is_quiet_async(self._available_connections[-1]):
+        if self._line or not self._available_connections or not is_quiet_async(self._available_connections[-1]):
             return None
         connection = self._available_connections.pop()
         self._in_use_connections.add(connection)
         return connection
 
-    async def give(self, connection: Any) -> None:
-        """Take back what was at hand."""
-        if self.waiting or connection.should_reconnect():
-            await self.release(connection)
-            return
+    async def release(self, connection: Any) -> None:
+        """Take a connection back. It waits for nothing, so that no cancellation can come in between."""
         self._in_use_connections.remove(connection)
+        if connection.should_reconnect():
+            await connection.disconnect(nowait=True)
         self._available_connections.append(connection)
+        self._call_next()
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
         while True:
+            if self._line or not self.can_get_connection():
+                await self._stand_in_line()
             try:
-                return await (self._take() if self.can_get_connection() and not self.waiting else self._queue())
+                return await self._take()
             except redis.ConnectionError as error:
                 if not _may_pass(error, attempt, self.reconnects):
                     raise
@@ -102,8 +118,9 @@ class _AsyncPatience(_Async):
             attempt += 1
 
     async def _take(self) -> Any:
-        """Take a connection that is free: redis-py would begin a wait, with a time-out, for that too."""
+        """Take a connection that is free."""
         connection = self.get_available_connection()
+        self._call_next()  # there may be another one
         try:
             if (
                 connection.is_connected
@@ -117,12 +134,21 @@ class _AsyncPatience(_Async):
             raise
         return connection
 
-    async def _queue(self) -> Any:
-        self.waiting += 1
+    async def _stand_in_line(self) -> None:
+        turn = Latch()
+        self._line.append(turn)
         try:
-            return await super().get_connection()  # pyright: ignore[reportUnknownMemberType]
-        finally:
-            self.waiting -= 1
+            if not await turn.wait(self.timeout):
+                raise redis.ConnectionError("No connection available.")
+        except BaseException:
+            self._line.remove(turn)
+            self._call_next()  # it may have been his turn
+            raise
+        self._line.remove(turn)
+
+    def _call_next(self) -> None:
+        if self._line and self.can_get_connection():
+            self._line[0].set()
 
 
 class Pool(_Patience, redis.BlockingConnectionPool):
@@ -155,6 +181,13 @@ class AsyncSentinelPool(
         if inuse_connections:
             for client in _sentinels(self):
                 await client.aclose()
+
+
+def _cut_if_interrupted(connection: Any) -> None:
+    """End a connection whose caller was interrupted, wherever he was: there may be replies that he did not read."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, Exception):
+        connection.disconnect()
 
 
 def _sentinels(pool: Any) -> list[Any]:

@@ -51,7 +51,7 @@ class QuickAsyncClient(redis.asyncio.Redis):
         try:
             reply = await _exchange(connection, command)
         finally:
-            await pool.give(connection)
+            await pool.release(connection)
         return _as_told(self.response_callbacks, command[0], reply)
 
 
