@@ -153,7 +153,8 @@ class Claims:
 
     async def _attempt(self, turn: Turn, wanted: Mapping[str, bytes | None], quest: Quest) -> dict[str, bytes | None]:
         """Try once, and return what is in the way and may be replaced."""
-        answers = await self._store.claim(wanted, turn.mark, self._lease)
+        # To its end, so that whoever is cancelled gives back what is claimed, and not what is about to be.
+        answers = await finish(self._store.claim(wanted, turn.mark, self._lease))
         if answers is None:  # the backend is down
             turn.is_claimed = False
             turn.mine.extend(wanted)
@@ -241,7 +242,7 @@ class Turn:
         kept = {entry.key for entry in entries}
         self.mine = [key for key in self.mine if key not in kept]  # from now on, nothing of it is given back
         try:
-            await self._store.keep_claimed(entries, self.mark)
+            await finish(self._store.keep_claimed(entries, self.mark))
         except OperationError:  # the backend did not take it: others need not wait until the claim is over
             self.mine.extend(kept)
             raise
