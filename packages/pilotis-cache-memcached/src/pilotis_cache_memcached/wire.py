@@ -37,7 +37,7 @@ _ERRORS = {
     b"SERVER_ERROR": MemcacheServerError,
 }
 
-NOT_DONE = frozenset((b"NOT_STORED", b"EXISTS", b"NOT_FOUND"))
+_TOO_MUCH = "more was answered than asked for"
 
 
 def set_command(name: str, data: bytes, expires: int) -> bytes:
@@ -83,9 +83,12 @@ def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
         data = _more(sock, data)
     lines = data.splitlines()
     try:
-        return [_CHANGED[line] for line in lines]
+        changed = [_CHANGED[line] for line in lines]
     except KeyError as unknown:
         raise _error(unknown.args[0]) from None
+    if len(changed) > len(commands):
+        raise MemcacheUnknownError(_TOO_MUCH)
+    return changed
 
 
 def _items(data: bytes, start: int) -> dict[str, Item] | None:
@@ -93,12 +96,16 @@ def _items(data: bytes, start: int) -> dict[str, Item] | None:
     found: dict[str, Item] = {}
     while (end := data.find(b"\r\n", start)) >= 0:
         if not data.startswith(b"VALUE ", start):
-            if data[start:end] == b"END":
-                return found
-            raise _error(data[start:end])
+            if data[start:end] != b"END":
+                raise _error(data[start:end])
+            if end + 2 < len(data):
+                raise MemcacheUnknownError(_TOO_MUCH)
+            return found
         _, name, _, size, number = data[start:end].split()
         begin = end + 2
         end = begin + int(size)
+        if end < begin:
+            raise _error(size)
         found[name.decode()] = (data[begin:end], int(number))
         start = end + 2
     return None
