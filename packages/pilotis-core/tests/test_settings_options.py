@@ -223,3 +223,10 @@ def test_a_provider_may_take_a_url_apart() -> None:
     assert convert_options({"url": "s3://assets"}, Bucket, "file") == Bucket(bucket="assets", region="from-url")
     found = convert_options({"url": "s3://assets", "region": "us"}, Bucket, "file")
     assert found == Bucket(bucket="assets", region="us")
+
+
+@pytest.mark.parametrize("lease", [0, 1e-9, 0.009])
+def test_a_lease_that_cannot_be_renewed_is_an_error(lease: float) -> None:
+    """A cache that renews its claims all the time would do nothing else."""
+    with pytest.raises(ConfigurationError, match=r"^cache\.lease: expected a number from 0\.01 "):
+        load({"cache": {"lease": lease}})

@@ -79,8 +79,14 @@ class Codec:
             raise _read_error(error, type, at) from error
 
     def reader(self, type: Any) -> Callable[[bytes], Any]:
-        """Return a function that decodes many, and tells no more than that it failed: by whatever error msgspec has."""
-        return self._decode_any if type is Any else self._decoder_for(type).decode
+        """Return a function that decodes many, and tells no more than that it failed: by whatever error msgspec has.
+
+        Raises InvalidInputError for what is no type.
+        """
+        try:
+            return self._decode_any if type is Any else self._decoder_for(type).decode
+        except Exception as error:
+            raise _read_error(error, type, "type") from error
 
     def convert(self, value: object, type: Any, at: str = "value") -> Any:
         """Return a value that was decoded without a type as a `type`. Raises the same errors as `decode`."""

@@ -50,7 +50,7 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """How long values may be as they are stored: encoded, and compressed if they are."""
     on_too_long: Literal["raise", "miss"] = "raise"
     """What set* and get_or_set* do with longer ones. "miss" keeps nothing, and removes what was there."""
-    lease: Seconds = 30
+    lease: Annotated[float, Meta(ge=0.01, le=LONGEST)] = 30
     """How long a factory that died may keep others waiting."""
     ttl_jitter: Annotated[float, Meta(ge=0, le=1)] = 0
     """0.1 shortens the ttl of each value that is set or computed by up to 10%, so that they do not all end at once."""
