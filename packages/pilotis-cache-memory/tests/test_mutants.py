@@ -15,6 +15,7 @@ CAUGHT_BY = {
     "LooksThenWrites": "test_of_several_writers_at_once_one_stores",
     "SharesBuffers": "test_values_come_back_byte_for_byte",
     "ReadsInItsOwnOrder": "test_read_answers_in_the_order_of_keys",
+    "TellsAtOnceWhatIsOver": "test_what_is_told_at_once_is_what_is_read",
     "ServesWhatIsOver": "test_an_entry_that_is_over_is_absent_for_every_verb",
     "CountsInTwoSteps": "test_count_is_atomic",
     "RenewsWhenCounting": "test_count_keeps_the_ttl_of_an_existing_number",

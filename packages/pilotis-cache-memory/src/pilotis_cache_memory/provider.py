@@ -51,6 +51,9 @@ class MemoryCache(CacheProvider):
             self._entries.clear()
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self.read_now(keys)
+
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None]:
         now = self.context.clock.monotonic()
         values: list[bytes | None] = []
         for key in keys:

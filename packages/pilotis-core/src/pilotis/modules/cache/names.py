@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from pilotis.keys import check_text
 
+MOST_KNOWN = 1024
+"""Keys that are remembered with ours, so that those in use are not checked anew each time."""
+
 _SPECIAL = re.compile(r"[%:/#*]")
 
 
@@ -20,9 +23,21 @@ class Names:
         """What all keys begin with, those of namespaces within this one too."""
         self._keys = f"{space}:"
         self._tags = f"{space}#:"
+        self._known: dict[str, str] = {}
 
     def key(self, key: str) -> str:
-        return self._keys + check_text(key, "key")
+        """Return ours for one of the user's. Raises `InvalidInputError` for what cannot be one."""
+        try:
+            return self._known.get(key) or self._learnt(key)
+        except TypeError:  # it has no hash, and is refused
+            return self._keys + check_text(key, "key")
+
+    def _learnt(self, key: str) -> str:
+        mapped = self._keys + check_text(key, "key")
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = mapped
+        return mapped
 
     def keys(self, keys: Iterable[str]) -> list[str]:
         """Return ours for several of the user's, which have been checked."""

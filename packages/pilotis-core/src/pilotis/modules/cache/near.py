@@ -13,6 +13,7 @@ from pilotis.context import Context
 from pilotis.errors import OperationError
 from pilotis.keys import glob
 from pilotis.modules.cache.provider import CacheProvider, Entry
+from pilotis.modules.cache.stats import Tally
 from pilotis.modules.cache.tier import Tier
 from pilotis.runtime import Job
 from pilotis.settings.model import NearSettings
@@ -25,13 +26,20 @@ Explain = Callable[[Exception, str], OperationError]
 
 
 class Near(CacheProvider):
-    """Answers `known` at once, and hands everything else on. What this process changes it forgets by itself.
+    """Answers at once what is at hand, and hands everything else on. What this process changes it forgets by itself.
 
     It forgets when a change is done, not when it begins: until then nobody was promised that it is seen.
     """
 
     def __init__(
-        self, provider: CacheProvider, prefix: str, settings: NearSettings, context: Context, explain: Explain
+        self,
+        provider: CacheProvider,
+        prefix: str,
+        settings: NearSettings,
+        context: Context,
+        explain: Explain,
+        *,
+        tally: Tally,
     ) -> None:
         super().__init__(provider.options)
         self.context = context
@@ -41,6 +49,7 @@ class Near(CacheProvider):
         self._provider = provider
         self._prefix = prefix
         self._explain = explain
+        self._tally = tally
         self._is_wanted = False
         self.after_fork()
         reset_after_fork(self)
@@ -103,10 +112,15 @@ class Near(CacheProvider):
 
     # Reading
 
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        known = self.tier.known(keys)
+        self._tally.near_hits += known is not None
+        return known
+
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         if not self.tier.is_live:
             self._track_soon()  # in a child process, nobody has yet
-        found: dict[str, bytes | None] = {**self.tier.found(keys)}
+        found = self.tier.found(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
             found |= await self._fetched(missing)

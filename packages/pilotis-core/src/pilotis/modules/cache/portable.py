@@ -69,7 +69,7 @@ class Cache(Space):
     async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
         """Return the value of `key`, or `default` where there is none."""
         mapped = self._names.key(key)
-        data = await self._store.read((mapped,))
+        data = self._store.at_hand((mapped,)) or await self._store.asked((mapped,))
         value = self._store.plain(data[0], type)
         if value is UNCLEAR:
             return (await self._store.values(data, (mapped,), (key,), type)).get(key, default)
@@ -287,7 +287,8 @@ class Cache(Space):
         kind = return_type(factory) if type is Any else type
         check_function(factory, "factory")
         mapped_tags = self._tags(tags)
-        data = await self._store.read((mapped, *mapped_tags))
+        names = (mapped, *mapped_tags)
+        data = self._store.at_hand(names) or await self._store.asked(names)
         if not mapped_tags and (value := self._store.plain(data[0], kind)) is not UNCLEAR:
             return value
         fill = Fill({mapped: key}, mapped_tags, terms, kind, factory, running_loop())

@@ -19,6 +19,8 @@ CLAIM_MARK = b"\x1f"
 POLLS = Backoff.exponential(0.004, factor=1.02, maximum=0.25, jitter=0.2)
 """The pauses between asking whether a claim still stands: each a few hundredths of the wait so far."""
 
+ReadNow = Callable[[Sequence[str]], "list[bytes | None] | None"]
+
 
 class CacheCapability(Flag):
     """What a cache provider may guarantee beyond keeping bytes for a while."""
@@ -66,6 +68,15 @@ class CacheProvider(Provider):
 
         All in one round trip. The bytes are those that were written, to the last one. A key may be named twice.
         """
+
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        """Do as `read` where that takes no waiting at all, and no I/O; else return None, and `read` is asked.
+
+        Optional, for what is in the memory of this process: it saves two coroutines for every hit. It does not fail. A
+        class that overrides `read` alone has changed all reading: what it inherits of this is not asked then. Nor is
+        that of an `asyncio_only` provider.
+        """
+        return None
 
     @abstractmethod
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
@@ -169,3 +180,13 @@ class CacheProvider(Provider):
         Called under an event loop, on which it may stay for hours. Optional: CacheCapability.TRACKING.
         """
         raise UnsupportedError("TRACKING", self.name or type(self).__name__)
+
+
+def now_reader(provider: CacheProvider) -> ReadNow | None:
+    """Return the `read_now` of a provider; None where it has none, or where its class overrides `read` alone."""
+    for kind in type(provider).__mro__:
+        if kind is not CacheProvider and "read_now" in vars(kind):
+            return provider.read_now
+        if "read" in vars(kind):
+            return None
+    return None

@@ -73,7 +73,7 @@ class Space(Portable[CacheProvider]):
                 path="cache.near",
             )
         settings = NearSettings() if self.settings.near is True else self.settings.near
-        return Near(self._provider, self._names.prefix, settings, self.context, self.explain)
+        return Near(self._provider, self._names.prefix, settings, self.context, self.explain, tally=self._tally)
 
     def namespace(self, name: str) -> Self:
         """Return a cache of its own within this one: other keys and tags, the same provider, settings and statistics.

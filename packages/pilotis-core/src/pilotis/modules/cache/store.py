@@ -11,14 +11,15 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pilotis.clock import Clock
+from pilotis.codec import MESSAGEPACK
 from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
 from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
-from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, plain_values, split
+from pilotis.modules.cache.envelope import HEADED, PLAIN, Head, compressed, is_broken, plain_values, split
 from pilotis.modules.cache.epochs import NEVER, Epochs, epoch_entry, epoch_of, is_current, new_epoch
 from pilotis.modules.cache.forms import serializer_of, signer_of
 from pilotis.modules.cache.near import Near
-from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry, now_reader
 from pilotis.modules.cache.stats import Tally
 from pilotis.settings.model import CacheSettings
 
@@ -26,7 +27,7 @@ R = TypeVar("R")
 
 _ABSENCE = "absence"
 
-_HEADED = bytes([HEADED])
+_read_any = MESSAGEPACK.reader(Any)
 UNCLEAR = object()
 """No value: what was read is absent, has a head or does not fit."""
 
@@ -79,7 +80,7 @@ class Store:
     ) -> None:
         self.tally = tally
         self._provider = near or provider
-        self._at_hand = None if near is None else near.tier.known
+        self._read_now = now_reader(self._provider)
         self._host = host
         self._clock = clock
         self._forgives = settings.on_error == "miss"
@@ -97,11 +98,19 @@ class Store:
 
     # Calls of the provider
 
+    def at_hand(self, keys: Sequence[str]) -> Sequence[bytes | None] | None:
+        """Return what the provider has, if it tells at once; else None, and `asked` has to be."""
+        if self._read_now is None or not (self._host.hot or self._host.is_open):
+            return None
+        data = self._read_now(keys)
+        return data if data is None or self._signer is None else self._authenticated(keys, data)
+
     async def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Return what the provider has; while it is down, nothing."""
-        if self._at_hand is not None and (known := self._at_hand(keys)) is not None:
-            self.tally.near_hits += 1
-            return self._authenticated(keys, known)
+        return self.at_hand(keys) or await self.asked(keys)
+
+    async def asked(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Return what the provider has when it is asked; while it is down, nothing."""
         try:
             if not self._host.hot:
                 await self.opened()
@@ -237,15 +246,15 @@ class Store:
 
         Most entries are of this kind, and most of what a cache does is to read them.
         """
-        if data is None or data[:1] == _HEADED:
+        if not data or data[0] == HEADED:
             return UNCLEAR
         try:
-            value = self.unseal(data, type)
-        except TypeMismatchError:
+            value = _read_any(data[1:]) if type is Any and data[0] == PLAIN else self.unseal(data, type)
+        except Exception:  # whoever looks closer is told
             return UNCLEAR
-        size = len(data)
-        self.tally.hits += 1
-        self.tally.bytes_read += size
+        tally, size = self.tally, len(data)
+        tally.hits += 1
+        tally.bytes_read += size
         return value
 
     async def values(

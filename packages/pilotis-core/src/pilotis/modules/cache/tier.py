@@ -55,10 +55,10 @@ class Tier:
 
     # Reading: without the lock, as each step is one of the dict's own
 
-    def known(self, keys: Sequence[str]) -> list[bytes] | None:
+    def known(self, keys: Sequence[str]) -> list[bytes | None] | None:
         """Return the values of all keys, in order; None unless all of them are at hand."""
         entries, now = self._entries, self._clock.monotonic()
-        values: list[bytes] = []
+        values: list[bytes | None] = []
         try:
             for key in keys:
                 value, deadline = entries[key]
@@ -70,7 +70,7 @@ class Tier:
             return None
         return values
 
-    def found(self, keys: Iterable[str]) -> dict[str, bytes]:
+    def found(self, keys: Iterable[str]) -> dict[str, bytes | None]:
         """Return those values that are at hand."""
         known = {key: self.known((key,)) for key in keys}
         return {key: values[0] for key, values in known.items() if values is not None}
