@@ -89,10 +89,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks, or those given: `nox -s bench -- benchmarks/bridge.py`."""
+    """All benchmarks at small sizes, to see that they work; for figures run one: `python benchmarks/cache_speed.py`."""
     everything(session, "bench")
-    for script in session.posargs or sorted(str(path) for path in Path("benchmarks").glob("*.py")):
-        session.run("python", script)
+    for script in session.posargs or benchmarks():
+        session.run("python", script, env={"PILOTIS_BENCH": "quick"})
 
 
 @nox.session
@@ -100,6 +100,11 @@ def campaign(session: nox.Session) -> None:
     """The load and fault tests at their full sizes; `tests` runs the same code small."""
     everything(session, "test")
     session.run("pytest", "-m", "campaign", "--timeout=3600", *session.posargs, env={"PILOTIS_CAMPAIGN": "full"})
+
+
+def benchmarks() -> list[str]:
+    """Return what can be run in `benchmarks/`; the rest is what they have in common."""
+    return sorted(str(path) for path in Path("benchmarks").glob("*.py") if "__main__" in path.read_text())
 
 
 def everything(session: nox.Session, *groups: str) -> None:

@@ -8,24 +8,26 @@ take the envelope off, decode, count. Rounds of both candidates alternate, and t
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from harness import Task, amedians, medians
 from pilotis.context import Context
 from pilotis.errors import OperationError, TypeMismatchError
 from pilotis.modules.cache import Cache
-from pilotis.modules.cache.envelope import unseal
+from pilotis.modules.cache.envelope import HEADED, unseal
 from pilotis.modules.cache.names import Names
 from pilotis.modules.cache.stats import Tally
+from pilotis.modules.cache.store import UNCLEAR
 from pilotis_cache_memory import MemoryCache
 
 ROUNDS = 31
 CALLS = 5_000
 LARGEST = {"get": 2.2, "aget": 1.5}
 VALUE = {"id": 17, "name": "lamp", "price": 12.5}
+_HEADED = bytes([HEADED])
 
 
 class PlainProvider:
@@ -37,25 +39,36 @@ class PlainProvider:
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
         now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
+        values: list[bytes | None] = []
+        for key in keys:
+            kept = self._entries.get(key)
+            values.append(kept[0] if kept is not None and kept[1] > now else None)
+        return values
 
-    def _value(self, key: str, now: float) -> bytes | None:
-        kept = self._entries.get(key)
-        if kept is None:
-            return None
-        return kept[0] if kept[1] > now else None
+    async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Do the same in a coroutine."""
+        now = self.context.clock.monotonic()
+        values: list[bytes | None] = []
+        for key in keys:
+            kept = self._entries.get(key)
+            values.append(kept[0] if kept is not None and kept[1] > now else None)
+        return values
 
 
 class PlainStore:
-    """The store's `read`, as a function."""
+    """The store's `read`, as a function, and its `plain`."""
 
     def __init__(self, provider: PlainProvider, guard: Any) -> None:
         self.hot = True
+        self.tally = Tally()
         self._provider = provider
         self._reading = guard
-        self._down = False
+        self._at_hand = self._signer = None
+        self._ailing: set[str] = set()
 
-    def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        if self._at_hand is not None:
+            raise AssertionError
         try:
             if not self.hot:
                 raise OperationError
@@ -63,54 +76,14 @@ class PlainStore:
                 data = self._provider.read(keys)
         except OperationError:
             return [None] * len(keys)
-        if self._down:
+        if self._ailing:
             raise AssertionError
-        return data
+        return self._authenticated(data)
 
-
-class PlainCache:
-    """`get`, as a function."""
-
-    def __init__(self, names: Names, store: PlainStore) -> None:
-        self._names = names
-        self._store = store
-        self._tally = Tally()
-
-    def get(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        mapped = self._names.key(key)
-        data = self._store.read((mapped,))[0]
-        if data is not None and data[:1] == b"\x02":
+    async def aread(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Do the same in a coroutine."""
+        if self._at_hand is not None:
             raise AssertionError
-        if data is None:
-            self._tally.misses += 1
-            return default
-        try:
-            value = unseal(data, type)
-        except TypeMismatchError:
-            return default
-        self._tally.hits += 1
-        self._tally.bytes_read += len(data)
-        return value
-
-
-class AsyncProvider(PlainProvider):
-    """The same, as a coroutine."""
-
-    async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
-        now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
-
-
-class AsyncStore:
-    """The same, as a coroutine."""
-
-    def __init__(self, provider: AsyncProvider, guard: Any) -> None:
-        self.hot = True
-        self._provider = provider
-        self._reading = guard
-        self._down = False
-
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
             if not self.hot:
                 raise OperationError
@@ -118,61 +91,57 @@ class AsyncStore:
                 data = await self._provider.aread(keys)
         except OperationError:
             return [None] * len(keys)
-        if self._down:
+        if self._ailing:
+            raise AssertionError
+        return self._authenticated(data)
+
+    def _authenticated(self, data: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        if self._signer is not None:
             raise AssertionError
         return data
 
-
-class AsyncCache:
-    """The same, as a coroutine."""
-
-    def __init__(self, names: Names, store: AsyncStore) -> None:
-        self._names = names
-        self._store = store
-        self._tally = Tally()
-
-    async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
-        mapped = self._names.key(key)
-        data = (await self._store.read((mapped,)))[0]
-        if data is not None and data[:1] == b"\x02":
-            raise AssertionError
-        if data is None:
-            self._tally.misses += 1
-            return default
+    def plain(self, data: bytes | None, type: Any) -> Any:
+        if data is None or data[:1] == _HEADED:
+            return UNCLEAR
         try:
             value = unseal(data, type)
         except TypeMismatchError:
-            return default
-        self._tally.hits += 1
-        self._tally.bytes_read += len(data)
+            return UNCLEAR
+        size = len(data)
+        self.tally.hits += 1
+        self.tally.bytes_read += size
         return value
 
 
-def seconds(get: Callable[[str], Any]) -> float:
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        get("product:17")
-    return time.perf_counter() - start
+class PlainCache:
+    """`get`, as a function, and `aget`, as a coroutine."""
+
+    def __init__(self, names: Names, store: PlainStore) -> None:
+        self._names = names
+        self._store = store
+
+    def get(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
+        mapped = self._names.key(key)
+        data = self._store.read((mapped,))
+        value = self._store.plain(data[0], type)
+        return value if value is not UNCLEAR else default
+
+    async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
+        mapped = self._names.key(key)
+        data = await self._store.aread((mapped,))
+        value = self._store.plain(data[0], type)
+        return value if value is not UNCLEAR else default
 
 
-async def aseconds(get: Callable[[str], Awaitable[Any]]) -> float:
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        await get("product:17")
-    return time.perf_counter() - start
+def tasks(bridged: Callable[[str], Any], plain: Callable[[str], Any]) -> dict[str, Task]:
+    return {name: Task(partial(get, "product:17"), CALLS) for name, get in {"bridged": bridged, "plain": plain}.items()}
 
 
-def microseconds(times: list[float]) -> float:
-    return statistics.median(times) / CALLS * 1e6
-
-
-def compare(verb: str, bridged: list[float], plain: list[float]) -> bool:
+def compare(verb: str, times: Mapping[str, float]) -> bool:
     """Print the medians and their ratio, and tell whether it is within its bound."""
-    ratio = microseconds(bridged) / microseconds(plain)
-    print(
-        f"{verb:5} bridged {microseconds(bridged):6.3f} us   plain {microseconds(plain):6.3f} us   "
-        f"ratio {ratio:.2f} (at most {LARGEST[verb]})"
-    )
+    bridged, plain = (times[name] * 1e6 for name in ("bridged", "plain"))
+    ratio = bridged / plain
+    print(f"{verb:5} bridged {bridged:6.3f} us   plain {plain:6.3f} us   ratio {ratio:.2f} (at most {LARGEST[verb]})")
     return ratio <= LARGEST[verb]
 
 
@@ -181,18 +150,14 @@ def main() -> int:
     provider = MemoryCache()
     cache = Cache(provider, context=Context(name="bench"))
     cache.set("product:17", VALUE, ttl=None)
-    names, guard = Names("bench", ()), cache.calling("read")
-    plain = PlainCache(names, PlainStore(PlainProvider(provider), guard))
-    coroutines = AsyncCache(names, AsyncStore(AsyncProvider(provider), guard))
+    plain = PlainCache(Names("bench", ()), PlainStore(PlainProvider(provider), cache.calling("read")))
     assert VALUE == cache.get("product:17") == plain.get("product:17")
 
     async def under_a_loop() -> bool:
-        assert VALUE == await cache.aget("product:17") == await coroutines.aget("product:17")
-        pairs = [(await aseconds(cache.aget), await aseconds(coroutines.aget)) for _ in range(ROUNDS)]
-        return compare("aget", [bridged for bridged, _ in pairs], [plain for _, plain in pairs])
+        assert VALUE == await cache.aget("product:17") == await plain.aget("product:17")
+        return compare("aget", await amedians(tasks(cache.aget, plain.aget), ROUNDS))
 
-    pairs = [(seconds(cache.get), seconds(plain.get)) for _ in range(ROUNDS)]
-    is_within = compare("get", [bridged for bridged, _ in pairs], [plain for _, plain in pairs])
+    is_within = compare("get", medians(tasks(cache.get, plain.get), ROUNDS))
     is_within &= asyncio.run(under_a_loop())
     cache.close()
     return 0 if is_within else 1

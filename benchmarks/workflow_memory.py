@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
+from harness import Task, medians
 from pilotis.modules.workflow import Flow, WorkflowEngine, step, workflow
 from pilotis_workflow_memory import MemoryWorkflow
 
@@ -49,15 +49,9 @@ def latency(flow: Flow[..., Any], count: int) -> float:
     """Return the median seconds of one run at a time."""
     engine = WorkflowEngine(MemoryWorkflow())
     engine.open()
-    times = sorted(_timed(lambda: engine.start(flow, 1).result(timeout=60)) for _ in range(count))
+    alone = medians({"run": Task(lambda: engine.start(flow, 1).result(timeout=60), 1)}, count)
     engine.close()
-    return times[len(times) // 2]
-
-
-def _timed(act: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    act()
-    return time.perf_counter() - started
+    return alone["run"]
 
 
 def main() -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pilotis.bridge import drive
-from pilotis.errors import ConnectionFailedError, OperationError, OperationTimeoutError
+from pilotis.errors import ConnectionFailedError, OperationTimeoutError
 from pilotis.modules.cache import Cache
 from pilotis.providers import Context, Entry
 from pilotis_cache_memcached import MemcachedCache, MemcachedCacheOptions
 from pilotis_testing import Colour
 from pilotis_testing.colours import together
+from pilotis_testing.loads import under_load
 from pilotis_testing.servers import MemcachedServer, empty_memcached
 from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
 
@@ -43,33 +43,7 @@ async def answers(cache: Any) -> None:
 
 async def test_a_restart_in_the_middle_of_a_load(cache: Any, own_memcached: MemcachedServer) -> None:
     """Reads miss and writes drop, nothing else fails but with a lost connection, and all is well afterwards."""
-    is_over, begun = threading.Event(), threading.Event()
-    wrong: list[object] = []
-
-    async def load() -> None:
-        while not is_over.is_set():
-            await cache.set("k", 1, tags=["t"])
-            wrong.extend(value for value in (await cache.get_many(["k", "none"])).values() if value != 1)
-            if await cache.get_or_set("computed", lambda: 7) != 7:
-                wrong.append("computed")
-            try:
-                await cache.increment("n", ttl=60)
-                await cache.invalidate("k*")
-            except OperationError as error:
-                wrong.extend([] if isinstance(error, ConnectionFailedError) else [error])
-            begun.set()
-
-    def restart() -> None:
-        begun.wait(5)
-        own_memcached.restart()
-        time.sleep(0.05)
-        is_over.set()
-
-    restarting = threading.Thread(target=restart)
-    restarting.start()
-    await together(*[load] * 6)
-    restarting.join()
-    assert wrong == []
+    assert await under_load(cache, own_memcached.restart) == []
     await answers(cache)
 
 

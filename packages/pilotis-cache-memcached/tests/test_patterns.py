@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 from pilotis.bridge import drive
@@ -17,6 +17,7 @@ from pilotis_cache_memcached.shelf import Shelf
 from pilotis_testing import Colour
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SPACE = "shop:n:"
 LOG = log_name(SPACE)
@@ -166,8 +167,8 @@ class RemovedBetween(Node):
         super().__init__(place, MemcachedCacheOptions(), lambda: None)
         self._other = other
 
-    def call(self, function: Callable[[Any], T]) -> T:
-        answer = super().call(function)
+    def call(self, function: Callable[[Any, *Ts], T], *args: *Ts) -> T:
+        answer = super().call(function, *args)
         if self.is_armed:
             self.is_armed = False
             drive(self._other.remove_matching(f"{SPACE}*"))

@@ -21,12 +21,13 @@ from pilotis.errors import (
 )
 from pilotis.modules.cache import Cache
 from pilotis.providers import Context, Entry
+from pilotis.settings.model import CacheSettings
 from pilotis_cache_memcached import MemcachedCache, MemcachedCacheOptions
 from pilotis_cache_memcached.plugin import pilotis_provider
 from pilotis_cache_memcached.records import MONTH, expiry, item_name, log_name
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.servers import MemcachedServer, free_port
-from pymemcache import Client, exceptions  # pyright: ignore[reportMissingTypeStubs]
+from pymemcache import exceptions  # pyright: ignore[reportMissingTypeStubs]
 
 DAY = 86_400
 KIB = 1024
@@ -38,15 +39,6 @@ def cache(memcached_address: str, colour: Colour) -> Iterator[MemcachedCache]:
     provider = MemcachedCache(MemcachedCacheOptions(url=f"memcached://{memcached_address}"))
     yield provider
     drive(provider.close())
-
-
-@pytest.fixture
-def server(memcached_address: str) -> Iterator[Any]:
-    """Another client of the same server."""
-    host, _, port = memcached_address.partition(":")
-    client: Any = Client((host, int(port)), default_noreply=False)
-    yield client
-    client.close()
 
 
 def seconds_left(server: Any, name: str) -> int:
@@ -168,6 +160,40 @@ async def test_a_value_over_the_item_limit_is_refused(memcached_address: str, co
     await cache.set("other", 1)
     assert await cache.get_many(["k", "other"]) == {"other": 1}
     await cache.close()
+
+
+async def test_a_value_over_the_item_limit_may_be_a_miss(memcached_address: str, colour: Colour) -> None:
+    """By setting: the claim is given back, and who comes next computes."""
+    context = Context(name="shop")
+    provider = MemcachedCache(MemcachedCacheOptions(url=f"memcached://{memcached_address}"))
+    settings = CacheSettings(max_value_bytes=1_000_000, on_too_long="miss")
+    cache = colour.voice(Cache(provider, settings=settings, context=context))
+    for _ in range(2):
+        assert 2 * KIB * KIB == len(await cache.get_or_set("k", lambda: "x" * 2 * KIB * KIB))
+        assert {"a", "b"} == set(await cache.get_or_set_many(["a", "b"], too_long))
+        assert [None] * 3 == await provider.read(["shop::k", "shop::a", "shop::b"])
+    assert (6, 4) == (cache.stats().too_long, cache.stats().factory_calls)
+    await cache.close()
+    context.runtime.stop()
+
+
+def too_long(keys: list[str]) -> dict[str, str]:
+    """Values that Memcached does not take."""
+    return dict.fromkeys(keys, "x" * 2 * KIB * KIB)
+
+
+async def test_a_computed_value_over_the_item_limit_holds_up_nobody(memcached_address: str, colour: Colour) -> None:
+    """Its caller is told; the claim is given back, so that the next one need not wait for its end."""
+    context = Context(name="shop")
+    provider = MemcachedCache(MemcachedCacheOptions(url=f"memcached://{memcached_address}"))
+    cache = colour.voice(Cache(provider, context=context))
+    with pytest.raises(InvalidInputError, match="object too large"):
+        await cache.get_or_set("k", lambda: "x" * 2 * KIB * KIB)
+    with pytest.raises(InvalidInputError, match="object too large"):
+        await cache.get_or_set_many(["a", "b"], too_long)
+    assert [None] * 3 == await provider.read(["shop::k", "shop::a", "shop::b"])
+    await cache.close()
+    context.runtime.stop()
 
 
 async def test_what_somebody_else_wrote_is_no_entry(cache: MemcachedCache, server: Any) -> None:

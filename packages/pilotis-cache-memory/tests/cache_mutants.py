@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,29 @@ class ForgetsTtl(MemoryCache):
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         lasting = [Entry(entry.key, entry.value, None) for entry in entries]
         return await super().write(lasting, only_absent=only_absent)
+
+
+class TakesMonthsForDates(MemoryCache):
+    """Takes a ttl of over thirty days for a point in time, long ago, as Memcached does."""
+
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        fooled = [Entry(entry.key, entry.value, _fooled(entry.ttl)) for entry in entries]
+        return await super().write(fooled, only_absent=only_absent)
+
+
+def _fooled(ttl: float | None) -> float | None:
+    return 0.001 if ttl is not None and ttl > 30 * 86_400 else ttl
+
+
+class NormalisesKeys(MemoryCache):
+    """Takes keys that look the same for one."""
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return await super().read([unicodedata.normalize("NFC", key) for key in keys])
+
+    async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
+        folded = [Entry(unicodedata.normalize("NFC", entry.key), entry.value, entry.ttl) for entry in entries]
+        return await super().write(folded, only_absent=only_absent)
 
 
 class KeepsOldTtl(MemoryCache):
@@ -60,6 +84,17 @@ class ReadsInItsOwnOrder(MemoryCache):
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         return await super().read(sorted(keys))
+
+
+class TellsAtOnceWhatIsOver(MemoryCache):
+    """Looks at no clock where it answers without being awaited."""
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return super().read_now(keys)
+
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None]:
+        kept = [self._entries.get(key) for key in keys]
+        return [None if entry is None else entry[0] for entry in kept]
 
 
 class ServesWhatIsOver(MemoryCache):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pilotis.providers import CacheCapability, Entry, Latch
+from pilotis.providers import CLAIM_MARK, CacheCapability, CacheProvider, Entry, Latch
 from pilotis_cache_memory import MemoryCache
 
 
 class Claiming(MemoryCache):
     """Keeps claims as every provider with SINGLE_FLIGHT must. Those with the same options share their entries."""
 
-    capabilities = MemoryCache.capabilities | CacheCapability.SINGLE_FLIGHT
+    capabilities = MemoryCache.capabilities | CacheCapability.SINGLE_FLIGHT | CacheCapability.PUSH
     firsts: ClassVar[dict[int, Any]] = {}
 
     def __init__(self, *args: Any, **clients: Any) -> None:
@@ -60,6 +60,24 @@ class Claiming(MemoryCache):
         if await self.read([key]) != [mark]:
             return True
         return await self.context.clock.wait(latch, timeout)
+
+    async def expire(self, key: str, ttl: float | None) -> bool:
+        (value,) = await self.read([key])
+        return value is not None and value[:1] != CLAIM_MARK and await super().expire(key, ttl)
+
+
+class Polling(Claiming):
+    """Keeps claims, and cannot push."""
+
+    capabilities = Claiming.capabilities & ~CacheCapability.PUSH
+    await_change = CacheProvider.await_change
+
+
+class ProlongsClaims(Claiming):
+    """Takes a claim for a value that lasts on."""
+
+    async def expire(self, key: str, ttl: float | None) -> bool:
+        return await MemoryCache.expire(self, key, ttl)
 
 
 class DeclaresClaims(MemoryCache):

@@ -16,6 +16,7 @@ CAUGHT_BY = {
     "SettlesForOthers": "test_results_take_the_place_of_nothing_else",
     "GivesNothingBack": "test_results_take_the_place_of_their_claim",
     "WakesEverybody": "test_who_waits_is_woken",
+    "ProlongsClaims": "test_a_claim_is_prolonged_by_its_owner_alone",
 }
 
 
@@ -25,19 +26,20 @@ def test_mutant_is_caught(pytester: pytest.Pytester, name: str) -> None:
     assert_caught(pytester, CacheConformance, f"claim_mutants.{name}", CAUGHT_BY[name])
 
 
-def test_the_provider_that_they_break_is_whole(pytester: pytest.Pytester) -> None:
-    """It passes the suite, so that a mutant fails for what it breaks alone."""
+@pytest.mark.parametrize("name", ["Claiming", "Polling"])
+def test_the_provider_that_they_break_is_whole(pytester: pytest.Pytester, name: str) -> None:
+    """It passes the suite, so that a mutant fails for what it breaks alone; also where it cannot push."""
     pytester.syspathinsert(Path(__file__).parent)
     pytester.makepyfile(
-        """
+        f"""
         import pytest
-        from claim_mutants import Claiming
+        from claim_mutants import {name}
         from pilotis_testing.cache import CacheConformance
 
         class TestClaiming(CacheConformance):
             @pytest.fixture
             def provider(self):
-                return Claiming()
+                return {name}()
         """
     )
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--timeout=20")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pilotis.errors import ConfigurationError, InvalidInputError, TypeMismatchError
-from pilotis.modules.cache import Cache
+from pilotis.modules.cache import Cache, envelope
 from pilotis.providers import Context, Entry
 from pilotis.settings.model import CacheSettings
 from pilotis_cache_memory import MemoryCache
@@ -17,6 +18,7 @@ from pilotis_testing import Colour, ManualClock
 
 SECRET = "a secret of some length"
 LONG = "lamp " * 500
+MIB = 1024 * 1024
 Make = Callable[..., Any]
 
 
@@ -85,7 +87,14 @@ async def test_what_would_not_be_shorter_stays_as_it_is(make: Make, backend: Mem
 
 @pytest.mark.parametrize(
     "data",
-    [b"\x04", b"\x04\x01", b"\x04\x01junk", b"\x04\x01" + zlib.compress(b"\x04\x01x"), b"\x04\x00\x01\x81"],
+    [
+        b"\x04",
+        b"\x04\x01",
+        b"\x04\x01junk",
+        b"\x04\x01" + zlib.compress(b"\x01\xc3")[:-1],
+        b"\x04\x01" + zlib.compress(b"\x04\x01x"),
+        b"\x04\x00\x01\x81",
+    ],
     ids=repr,
 )
 async def test_a_spoilt_packed_entry_is_a_miss_and_removed(make: Make, backend: MemoryCache, data: bytes) -> None:
@@ -95,6 +104,37 @@ async def test_a_spoilt_packed_entry_is_a_miss_and_removed(make: Make, backend: 
     await put(backend, data)
     assert await cache.get("k", "default") == "default"
     assert await backend.read(["shop::k"]) == [None]
+
+
+async def test_a_bomb_is_a_miss_and_removed(
+    make: Make, backend: MemoryCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A short entry that unpacks to more than any value has: no more than the limit is ever unpacked."""
+    monkeypatch.setattr(envelope, "LONGEST_UNPACKED", MIB)
+    cache = make()
+    await cache.set("k", 1)
+    await put(backend, b"\x04\x01" + zlib.compress(b"\x01\xc6" + bytes(64 * MIB)))
+    tracemalloc.start()
+    try:
+        assert await cache.get("k", "default") == "default"
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+    assert await backend.read(["shop::k"]) == [None]
+    assert "removed a corrupted or foreign entry: 'shop::k'" in caplog.text
+
+
+async def test_what_is_too_long_to_unpack_is_not_compressed(
+    make: Make, backend: MemoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whatever is written can be read: at the limit, too."""
+    cache = make(compress_above=10)
+    monkeypatch.setattr(envelope, "LONGEST_UNPACKED", MIB)
+    for length, is_packed in ((MIB, True), (MIB + 1, False)):
+        value = "x" * (length - 6)  # behind six bytes that tell what it is
+        await cache.set("k", value)
+        assert is_packed is (len(await stored(backend)) < MIB)
+        assert await cache.get("k") == value
 
 
 @pytest.mark.parametrize("data", [b"\x04\x04newer", b"\x04\x02pickle", b"\x05signed", b"\x1fnewer"], ids=repr)

@@ -181,6 +181,37 @@ async def test_a_value_that_is_too_long_is_refused(context: Context, colour: Col
     await cache.close()
 
 
+async def test_a_value_that_is_too_long_is_a_miss_where_the_settings_say_so(context: Context, colour: Colour) -> None:
+    """It goes to its caller, nothing is kept, also not the value of before; only `add` raises."""
+    settings = CacheSettings(max_value_bytes=10, on_too_long="miss")
+    cache = colour.voice(Cache(MemoryCache(), settings=settings, context=context))
+    long = "x" * 100
+
+    def load(keys: list[str]) -> dict[str, object]:
+        return {key: long if key == "a" else 2 for key in keys}
+
+    await cache.set_many({"k": "old", "made": "old"})
+    await cache.set_many({"k": long, "short": 1})
+    assert long == await cache.get_or_set("k", lambda: long)
+    await cache.set("made", long)
+    assert {"a": long, "b": 2} == await cache.get_or_set_many(["a", "b"], load)
+    with pytest.raises(InvalidInputError, match="max_value_bytes"):
+        await cache.add("added", long)
+    assert {"short": 1, "b": 2} == await cache.get_many(["k", "made", "short", "a", "b", "added"])
+    stats = cache.stats()
+    assert (4, 4) == (stats.too_long, stats.sets)
+    await cache.close()
+
+
+async def test_what_is_compressed_need_not_be_short(context: Context, colour: Colour) -> None:
+    """What counts is the stored form."""
+    settings = CacheSettings(max_value_bytes=100, compress_above=50)
+    cache = colour.voice(Cache(MemoryCache(), settings=settings, context=context))
+    await cache.set("k", "x" * 5000)
+    assert "x" * 5000 == await cache.get("k")
+    await cache.close()
+
+
 async def test_settings_say_the_namespace_and_the_default_ttl(
     context: Context, colour: Colour, clock: ManualClock
 ) -> None:

@@ -8,11 +8,14 @@ from pilotis_testing.mutants import assert_caught
 
 CAUGHT_BY = {
     "ForgetsTtl": "test_an_entry_ends_after_its_ttl",
+    "TakesMonthsForDates": "test_a_ttl_may_be_short_or_long",
+    "NormalisesKeys": "test_keys_and_tags_of_every_kind",
     "KeepsOldTtl": "test_writing_replaces_value_and_ttl",
     "IgnoresOnlyAbsent": "test_only_absent_leaves_what_is_there",
     "LooksThenWrites": "test_of_several_writers_at_once_one_stores",
     "SharesBuffers": "test_values_come_back_byte_for_byte",
     "ReadsInItsOwnOrder": "test_read_answers_in_the_order_of_keys",
+    "TellsAtOnceWhatIsOver": "test_what_is_told_at_once_is_what_is_read",
     "ServesWhatIsOver": "test_an_entry_that_is_over_is_absent_for_every_verb",
     "CountsInTwoSteps": "test_count_is_atomic",
     "RenewsWhenCounting": "test_count_keeps_the_ttl_of_an_existing_number",

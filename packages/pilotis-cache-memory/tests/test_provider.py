@@ -13,6 +13,7 @@ from pilotis.modules.cache import Cache
 from pilotis.providers import Context, Entry
 from pilotis_cache_memory import MemoryCache, MemoryCacheOptions
 from pilotis_cache_memory.plugin import pilotis_provider
+from pilotis_testing import Colour, ManualClock
 
 
 def test_the_plugin_names_the_provider() -> None:
@@ -77,3 +78,17 @@ def test_what_needs_no_thread_starts_none() -> None:
     assert not context.runtime.started
     assert threading.active_count() == before
     cache.close()
+
+
+@pytest.mark.parametrize("jump", [86_400, -86_400], ids=["ahead", "back"])
+async def test_the_wall_clock_may_jump(clock: ManualClock, jump: float, colour: Colour) -> None:
+    """An entry lasts for as long as it says, whatever the time is taken to be."""
+    cache = MemoryCache()
+    cache.context = Context(clock=clock)
+    await cache.write([Entry("k", b"1", 60)])
+    clock.jump(jump)
+    assert [b"1"] == await cache.read(["k"])
+    clock.advance(59.9)
+    assert [b"1"] == await cache.read(["k"])
+    clock.advance(0.2)
+    assert [None] == await cache.read(["k"])

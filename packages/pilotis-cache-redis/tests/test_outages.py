@@ -221,6 +221,6 @@ async def test_the_wall_clock_may_jump(cache: Any, wall: JumpingClock, jump: flo
     for _ in range(3):
         assert await cache.get("plain") == 1
         assert await cache.get_or_set("watched", forever_seven, ttl=60, stale_for=60) == 7
-    await soon(lambda: not cache._filler._refreshing)
+    await soon(lambda: not cache._filler.refreshes.under_way)
     assert cache.stats().factory_calls <= 2
     assert time.monotonic() - started < 5

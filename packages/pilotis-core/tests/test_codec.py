@@ -379,6 +379,13 @@ def test_a_type_that_nothing_fits_is_the_callers_mistake(codec: Codec, type: Any
         assert not isinstance(caught.value, TypeMismatchError)
 
 
+@both_formats
+def test_a_reader_refuses_what_is_no_type(codec: Codec) -> None:
+    """At once, as there may be nothing to read that could tell."""
+    with pytest.raises(InvalidInputError, match=r"^type: cannot be read as "):
+        codec.decoder(float("nan"))
+
+
 def test_a_type_that_cannot_be_hashed_works() -> None:
     """A type that no cache of decoders can hold is read all the same."""
     unhashable = Annotated[int, ["a note"]]

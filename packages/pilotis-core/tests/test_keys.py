@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pilotis.errors import ConfigurationError, InvalidInputError
-from pilotis.keys import DerivedKey, KeyTemplate, check_text, derive_key, glob
+from pilotis.keys import DerivedKey, KeyTemplate, check_text, check_texts, derive_key, glob
 
 
 class Colour(enum.Enum):
@@ -72,6 +72,15 @@ def test_what_is_no_key_is_refused(value: Any, message: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         check_text(value, "key", maximum=10)
     assert message == str(caught.value)
+    with pytest.raises(InvalidInputError) as caught:
+        check_texts(["a", "b", value, "\n"], "key", maximum=10)
+    assert message.replace("key", "key[2]") == str(caught.value)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=9), max_size=9))
+def test_several_texts_are_checked_at_once(values: list[str]) -> None:
+    """They are what they are one by one."""
+    assert values == check_texts(values, "keys", maximum=9)
 
 
 # Templates
@@ -209,6 +218,29 @@ def test_partials_and_open_signatures_have_keys() -> None:
     """A partial is named by its function; what *args and **kwargs took is part of the key."""
     assert derive_key(functools.partial(price, currency="usd"), (7,), {}) != derive_key(price, (7,), {})
     assert derive_key(anything, (1,), {"a": 2}).endswith('.anything:{"args":[1],"kwargs":{"a":2}}')
+
+
+CALLS = st.tuples(
+    st.lists(st.integers(), max_size=4).map(tuple), st.dictionaries(st.sampled_from("abcd"), st.integers(), max_size=4)
+)
+
+
+@given(CALLS)
+def test_arguments_are_bound_as_python_does(call: tuple[tuple[int, ...], dict[str, int]]) -> None:
+    """Whatever the call: by position, by name, by default, too many, too few, twice, or unknown."""
+
+    def function(a: int, b: int = -1, c: int = -2) -> list[int]:
+        return [a, b, c]
+
+    args, kwargs = call
+    template = KeyTemplate("{a},{b},{c}", function)
+    try:
+        expected = function(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(TypeError):
+            template.render(args, kwargs)
+    else:
+        assert expected == [int(part) for part in template.render(args, kwargs).split(",")]
 
 
 # Patterns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,26 +41,6 @@ class Durable(MemoryLedger):
     """A ledger that stands for one in a database: shared by notifiers, as by processes."""
 
     capabilities = LedgerCapability.DURABLE
-
-
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
-
-
-@pytest.fixture
-def build(context: Context) -> Iterator[Callable[..., Notifier]]:
-    built: list[Notifier] = []
-
-    def make(routes: Any, settings: NotificationSettings = AT_ONCE, **more: Any) -> Notifier:
-        built.append(Notifier(routes, settings=settings, context=context, **more))
-        return built[-1]
-
-    yield make
-    for notifier in built:
-        notifier.close()
 
 
 async def crashed(ledger: MemoryLedger, clock: ManualClock, **message: Any) -> LedgerEntry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
 from pilotis_testing.scripted import ScriptedNotification
 
-AT_ONCE = NotificationSettings(attempts=3, backoff=Backoff.fixed(0))
 HELLO = Content(subject="Hello", text="Hello Ada")
 MAIL: dict[str, Any] = {"to": "ada@example.com", "channel": "email", "content": HELLO}
 
@@ -36,26 +34,6 @@ class Immediate(ScriptedNotification):
     """Scripted, and called directly."""
 
     capabilities = NotificationCapability.IMMEDIATE | NotificationCapability.OUTBOX
-
-
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
-
-
-@pytest.fixture
-def build(context: Context) -> Iterator[Callable[..., Notifier]]:
-    built: list[Notifier] = []
-
-    def make(routes: Any, settings: NotificationSettings = AT_ONCE, **more: Any) -> Notifier:
-        built.append(Notifier(routes, settings=settings, context=context, **more))
-        return built[-1]
-
-    yield make
-    for notifier in built:
-        notifier.close()
 
 
 # Routes

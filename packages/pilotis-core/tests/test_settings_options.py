@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[str] = msgspec.field(default_factory=list[str])
     sizes: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     root: Path | None = None
-    near: Pool | None = None
+    pool: Pool | None = None
     kept_as: str = msgspec.field(default="", name="keep")
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ def refused(**options: object) -> str:
 def test_options_become_the_struct_of_the_provider() -> None:
     """Each with its type; the defaults are the provider's."""
     found = written(
-        max_entries=5, timeout=2, acl="private", mode="table", hosts=["a"], root="data", near={"size": 2}, keep="x"
+        max_entries=5, timeout=2, acl="private", mode="table", hosts=["a"], root="data", pool={"size": 2}, keep="x"
     )
     assert found == Options(
         url="redis://h",
@@ -102,7 +102,7 @@ def test_options_become_the_struct_of_the_provider() -> None:
         mode=Mode.TABLE,
         hosts=["a"],
         root=Path("data"),
-        near=Pool(2),
+        pool=Pool(2),
         kept_as="x",
     )
 
@@ -121,7 +121,7 @@ def test_options_become_the_struct_of_the_provider() -> None:
         ("hosts", '["a", "b"]', ["a", "b"]),
         ("sizes", '{"a": 1}', {"a": 1}),
         ("root", "/data", Path("/data")),
-        ("near", '{"size": 3}', Pool(3)),
+        ("pool", '{"size": 3}', Pool(3)),
         ("api_key", "{braces}", "{braces}"),
         ("url", "redis://[::1]/0", "redis://[::1]/0"),
     ],
@@ -155,9 +155,9 @@ def test_text_options_are_plain_text() -> None:
         ({"mode": "tabel"}, "cache.mode: expected 'advisory' or 'table', got another text"),
         ({"hosts": ["a", 5]}, "cache.hosts[1]: expected str, got int"),
         ({"sizes": {"a": "x"}}, "cache.sizes: expected int, got str"),
-        ({"near": {"sise": 1}}, "cache.near.sise: there is no such setting. Did you mean 'size'?"),
-        ({"near": {"size": "x"}}, "cache.near.size: expected a whole number, got another text"),
-        ({"near": 5}, "cache.near: "),
+        ({"pool": {"sise": 1}}, "cache.pool.sise: there is no such setting. Did you mean 'size'?"),
+        ({"pool": {"size": "x"}}, "cache.pool.size: expected a whole number, got another text"),
+        ({"pool": 5}, "cache.pool: "),
         ({"api_key": 5}, "cache.api_key: expected text or nothing, got int"),
         ({"timeout": float("nan")}, "cache.timeout: expected a number, got a number that is not finite"),
         ({"sandbox": True, "acl": "public"}, "cache: a sandbox cannot be public"),
@@ -223,3 +223,10 @@ def test_a_provider_may_take_a_url_apart() -> None:
     assert convert_options({"url": "s3://assets"}, Bucket, "file") == Bucket(bucket="assets", region="from-url")
     found = convert_options({"url": "s3://assets", "region": "us"}, Bucket, "file")
     assert found == Bucket(bucket="assets", region="us")
+
+
+@pytest.mark.parametrize("lease", [0, 1e-9, 0.009])
+def test_a_lease_that_cannot_be_renewed_is_an_error(lease: float) -> None:
+    """A cache that renews its claims all the time would do nothing else."""
+    with pytest.raises(ConfigurationError, match=r"^cache\.lease: expected a number from 0\.01 "):
+        load({"cache": {"lease": lease}})

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from pilotis.errors import OperationError
+from pilotis.bridge import pause
+from pilotis.errors import ConnectionFailedError, OperationError, OperationTimeoutError
 from pilotis_redis import Eviction, RedisLink, RedisOptions, Script, startup
+from pilotis_redis.faults import classify
 from pilotis_testing import Colour
+from pilotis_testing.clock import until
 from pilotis_testing.colours import together
 from pilotis_testing.redis import tell
-from pilotis_testing.servers import RedisServer, running
+from pilotis_testing.servers import START_SECONDS, RedisServer, running
+from redis.exceptions import RedisError
 
+FAILOVER_SECONDS = 45.0
 SCRIPT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])", "1" * 40)
 
 
@@ -36,9 +42,21 @@ def socket_url(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def sentinel(own_redis: RedisServer, tmp_path: Path) -> Iterator[Sentinel]:
     """A sentinel that knows a Redis as `main`."""
-    (tmp_path / "sentinel.conf").write_text(f"sentinel monitor main 127.0.0.1 {own_redis.port} 1\n")
+    (tmp_path / "sentinel.conf").write_text(
+        f"sentinel monitor main 127.0.0.1 {own_redis.port} 1\nsentinel down-after-milliseconds main 1000\n"
+    )
     server = Sentinel(tmp_path)
     with running(server):
+        yield server
+
+
+@pytest.fixture
+def replica(own_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A copy of a Redis, in step with it."""
+    tell(own_redis.url, "CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    server = RedisServer(tmp_path_factory.mktemp("replica"), "--replicaof", "127.0.0.1", str(own_redis.port))
+    with running(server):
+        until(lambda: tell(server.url, "ROLE")[3] == b"connected", START_SECONDS)
         yield server
 
 
@@ -70,6 +88,38 @@ async def test_sentinels_name_the_master(sentinel: Sentinel, own_redis: RedisSer
     await works(link)
     assert tell(f"redis://{own_redis.address}/2", "GET", "n") == b"4"
     await link.close()
+
+
+@pytest.mark.timeout(90)
+async def test_commands_go_on_where_sentinels_promote_a_replica(
+    own_redis: RedisServer, replica: RedisServer, sentinel: Sentinel, colour: Colour
+) -> None:
+    """Meanwhile each fails as one whose server cannot be reached; the link needs no help to find the new master."""
+    until(lambda: len(tell(sentinel.url, "SENTINEL", "REPLICAS", "main")) == 1, START_SECONDS)
+    link = RedisLink(RedisOptions(url=f"redis+sentinel://{sentinel.address}/main", timeout=1, connect_timeout=1))
+    await link.execute("SET", "n", 41)
+    assert await link.execute("WAIT", 1, 10_000) == 1
+    own_redis.kill()
+    failures = await counted_on(link, "n")
+    assert failures
+    assert failures <= {ConnectionFailedError, OperationTimeoutError}
+    assert (b"42", b"master") == (tell(replica.url, "GET", "n"), tell(replica.url, "ROLE")[0])
+    await link.close()
+
+
+async def counted_on(link: RedisLink, key: str) -> set[type[OperationError] | None]:
+    """Count once a master lets us, and return the kinds of the failures until then."""
+    failures = set[type[OperationError] | None]()
+    deadline = time.monotonic() + FAILOVER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            await link.execute("INCR", key)
+        except RedisError as error:
+            failures.add(classify(error))
+            await pause(0.05)
+        else:
+            return failures
+    raise AssertionError(f"no master after {FAILOVER_SECONDS} s; failures until then: {failures}")
 
 
 async def test_a_sentinel_is_no_server(sentinel: Sentinel, colour: Colour) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from pilotis_testing.clock import until
 
@@ -122,3 +125,92 @@ def test_dead_letters_are_purged_by_age(cli: Cli, two_dead: Any) -> None:
 def test_events_of_all_subscriptions_are_not_purged_at_once(cli: Cli, shop: Any) -> None:
     """A forgotten argument must not empty every lane."""
     assert cli("events", "purge", "--yes").code == 2
+
+
+def test_lag_is_listed_with_the_worst_first(cli: Cli, two_dead: Any) -> None:
+    """A lane in which nothing waits has none."""
+    two_dead.app.event.pause("confirm")
+    two_dead.app.event.on("order.*", id="audit")(lambda _: None)
+    two_dead.app.event.emit("order.placed", {"id": 3})
+    until(lambda: len(two_dead.app.event.lanes()) == 2)
+    first, second = cli("events", "lag", "--json").json
+    assert (first["subscription"], first["oldest"] >= 0, first["queued"]) == ("confirm", True, 1)
+    assert (second["subscription"], second["oldest"]) == ("audit", None)
+    assert "next due" in cli("events", "lag").out
+
+
+def test_lanes_are_made_before_any_worker_runs(cli: Cli, shop: Any) -> None:
+    """And told of, by what they were before."""
+    assert cli("events", "sync", "--json").json == {
+        "new": ["order.placed confirm"],
+        "changed": [],
+        "known": [],
+        "stale": [],
+    }
+
+
+def test_handlers_of_included_modules_count(cli: Cli, elsewhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those that the settings alone name."""
+    monkeypatch.setattr("sys.path", [str(elsewhere), *sys.path])
+    handlers = "from pilotis import Handlers\nhandlers = Handlers()\nhandlers.on('a', id='mail')(print)\n"
+    (elsewhere / "more_handlers.py").write_text(handlers)
+    (elsewhere / "pilotis.toml").write_text('name = "shop"\ninclude = ["more_handlers"]\n')
+    assert "a mail" in cli("events", "sync").out
+
+
+def test_dead_letters_are_narrowed_by_id(cli: Cli, two_dead: Any) -> None:
+    """Of one event, or of several."""
+    first, second = (letter["id"] for letter in cli("events", "dead", "--json").json)
+    assert [second] == [letter["id"] for letter in cli("events", "dead", "--id", second, "--json").json]
+    assert len(cli("events", "dead", "--id", first, "--id", second, "--json").json) == 2
+
+
+def test_a_dead_letter_is_shown_with_its_traceback(cli: Cli, two_dead: Any) -> None:
+    """And with its data; there is one for each subscription."""
+    letter = cli("events", "dead", "--json").json[0]
+    shown = cli("events", "show", letter["id"])
+    assert shown.code == 0
+    assert "raise ValueError(" in shown.out
+    assert f'data:         {{"id":{letter["data"]["id"]}}}' in shown.out
+    assert [letter] == cli("events", "show", letter["id"], "--json").json
+
+
+def test_a_dead_letter_that_is_not_there_is_not_shown(cli: Cli, two_dead: Any) -> None:
+    """It may have been replayed."""
+    ended = cli("events", "show", "nothing")
+    assert (ended.code, ended.out) == (1, "There is no dead letter of 'nothing'.\n")
+
+
+def test_a_subscription_that_the_app_has_is_not_removed(cli: Cli, two_dead: Any) -> None:
+    """It would be made anew at once."""
+    ended = cli("events", "unsubscribe", "confirm", "--yes")
+    assert ended.code == 1
+    assert "take them out of the code first" in ended.err
+    assert [lane.subscription for lane in two_dead.app.event.lanes()] == ["confirm"]
+
+
+def test_removing_a_subscription_asks_first(cli: Cli, two_dead: Any) -> None:
+    """And does nothing without a yes."""
+    ended = cli("events", "unsubscribe", "confirm", stdin="n\n")
+    assert (ended.code, "Remove the subscription confirm" in ended.err) == (1, True)
+
+
+def test_events_are_shown_as_they_are_emitted(cli: Cli, two_dead: Any) -> None:
+    """Only those of a pattern, and with `--json` one document on each line."""
+    stopped = threading.Event()
+
+    def emit() -> None:
+        while not stopped.wait(0.01):
+            two_dead.app.event.emit("stock.low", 7)
+            two_dead.app.event.emit("order.lost", 8)
+
+    emitter = threading.Thread(target=emit)
+    emitter.start()
+    try:
+        lines = cli("events", "tail", "stock.*", "--limit", "2", "--json").out.splitlines()
+        line = cli("events", "tail", "--limit", "1").out
+    finally:
+        stopped.set()
+        emitter.join()
+    assert [("stock.low", 7)] * 2 == [(event["name"], event["data"]) for event in map(msgspec.json.decode, lines)]
+    assert "stock.low" in line or "order.lost" in line

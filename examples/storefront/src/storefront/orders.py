@@ -34,8 +34,9 @@ def place_order(order: Order) -> Receipt:
 # Pricing: read from the cache until the price changes
 
 
-@app.cache.cached(ttl=3600, key="price:{product}", tags=("product:{product}",))
-def list_price(product: int) -> Decimal:
+@app.cache.cached(ttl=3600, key="price:{price_list}:{product}", tags=("product:{product}",))
+def list_price(price_list: str, product: int) -> Decimal:
+    """Return a price of today's list. A cache that other processes share has those of other days, too."""
     return records.price_of(product)
 
 
@@ -45,7 +46,7 @@ def change_price(product: int, price: Decimal) -> None:
 
 
 def amount(line: Line) -> Decimal:
-    return list_price(line.product) * line.quantity * (1 - line.discount)
+    return list_price(records.price_list, line.product) * line.quantity * (1 - line.discount)
 
 
 @step

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from decimal import Decimal
+from uuid import uuid4
 
 from storefront.models import Customer, Order, OrderPlaced, Product, StockLow
 from storefront.reading import Shop
@@ -22,6 +23,7 @@ class Records:
 
     def load(self, shop: Shop) -> None:
         """Begin a new day with a shop's catalogue and customers."""
+        self.price_list = uuid4().hex
         self.products = shop.products
         self.customers = shop.customers
         self.stock = {product.id: product.in_stock for product in shop.products.values()}

@@ -7,10 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import msgspec
-from pilotis.errors import InvalidInputError
-from pilotis.providers import CacheCapability, CacheProvider, Entry
-
-LARGEST = 2**63 - 1
+from pilotis.providers import CacheCapability, CacheProvider, Entry, counted
 
 
 class DictCacheOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,9 +46,7 @@ class DictCache(CacheProvider):
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         with self._lock:
             held = self._live(key)
-            total = _number(held) + by
-            if not -LARGEST - 1 <= total <= LARGEST:
-                raise InvalidInputError("by: expected a sum that fits 64 bits")
+            total = counted(held, by)
             due = self._due(ttl) if held is None else self._entries[key][1]
             self._keep(key, b"%d" % total, due)
             return total
@@ -89,11 +84,3 @@ class DictCache(CacheProvider):
     def _live(self, key: str) -> bytes | None:
         value, due = self._entries.get(key, (None, None))
         return None if due is not None and due <= self.context.clock.monotonic() else value
-
-
-def _number(held: bytes | None) -> int:
-    if held is None:
-        return 0
-    if not re.fullmatch(rb"-?[0-9]{1,19}", held):
-        raise InvalidInputError("key: expected an entry that holds a whole number")
-    return int(held)

@@ -26,6 +26,8 @@ import msgspec
 from pilotis.errors import InvalidInputError
 from pilotis.keys import glob
 
+from pilotis_cache_memcached.wire import item_text
+
 MOST_PATTERNS = 64
 MOST_BYTES = 4096
 
@@ -56,11 +58,13 @@ class Rule(NamedTuple):
 class Log:
     """The log of a namespace on one server, as it was read."""
 
-    def __init__(self, data: bytes, number: int) -> None:
-        """Take what was read, and the number of its item. Raises `msgspec.DecodeError` for what is no log."""
+    def __init__(self, name: str, data: bytes, number: int) -> None:
+        """Take what was read under a name, and its number. Raises `msgspec.DecodeError` for what is no log."""
         pages = _decode(data)
-        self.data = data
+        self.name = name
         self.number = number
+        self.text = item_text(name, data, number)
+        """By which it is known again."""
         self.floor = pages.floor or number
         rules = [Rule(mark or number, pattern, glob(pattern)) for mark, pattern in pages.patterns]
         self.rules = rules[::-1]
@@ -86,9 +90,7 @@ class Log:
 
 def space_of(key: str) -> str:
     """Return the namespace of a key: all up to its second colon. Keys that have none share one."""
-    app, _, rest = key.partition(":")
-    name, colon, _ = rest.partition(":")
-    return f"{app}:{name}:" if colon else ""
+    return key[: key.find(":", key.find(":") + 1) + 1]
 
 
 def space_of_pattern(pattern: str) -> str:

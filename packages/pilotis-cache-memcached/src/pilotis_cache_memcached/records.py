@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 import re
 import struct
+from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+
+import msgspec
 
 MONTH = 30 * 86_400
 """Seconds: what is longer counts as seconds since 1970 in Memcached."""
@@ -21,28 +23,36 @@ LAST = 2**31 - 1
 """The last time that Memcached can be told."""
 
 _HEAD = struct.Struct(">Bdq")
+_HEAD_SIZE = _HEAD.size
+_pack_head = _HEAD.pack
+_unpack_head = _HEAD.unpack_from
 _VERSION = 1
-_FIT = re.compile(r"[!-}][!-~]{0,249}")
+_is_fit = re.compile(r"[!-}][!-~]{0,249}").fullmatch
 
 
-class Record(NamedTuple):
-    """A value with its head."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """An item, as it was read."""
 
-    value: bytes
-    deadline: float
+    number: int
+    """Of the store that it comes from."""
+    value: bytes | None = None
+    """None for an item that does not count: it is over, was removed, or is somebody else's."""
+    deadline: float = 0.0
     born: int = 0
+    """The number of the store that the value comes from."""
 
 
-def pack(record: Record) -> bytes:
-    return _HEAD.pack(_VERSION, record.deadline, record.born) + record.value
+def pack(value: bytes, deadline: float, born: int = 0) -> bytes:
+    """Return the data of an item: of its own, or with the age of a value that it follows."""
+    return _pack_head(_VERSION, deadline, born) + value
 
 
-def unpack(data: bytes) -> Record | None:
-    """Return the record, or None for what is none, or one of a later version."""
-    if len(data) < _HEAD.size or data[0] != _VERSION:
-        return None
-    _, deadline, born = _HEAD.unpack_from(data)
-    return Record(data[_HEAD.size :], deadline, born)
+def unpack(data: bytes, number: int) -> Record:
+    """Return the item with a number. One that is none of ours, or of a later version, has no value."""
+    if len(data) < _HEAD_SIZE or data[0] != _VERSION:
+        return Record(number)
+    _, deadline, born = _unpack_head(data)
+    return Record(number, data[_HEAD_SIZE:], deadline, born or number)
 
 
 def deadline_after(ttl: float | None, now: float) -> float:
@@ -65,9 +75,10 @@ def expiry(deadline: float, now: float) -> int:
 
 def item_name(key: str) -> str:
     """Return the key as Memcached can have it: itself, or a digest that no other key has, if it is long or unfit."""
-    return key if _FIT.fullmatch(key) else f"~{_digest(key)}"
+    return key if _is_fit(key) else f"~{_digest(key)}"
 
 
+@lru_cache(1024)
 def log_name(space: str) -> str:
     """Return where the log of a namespace is. No key is mapped to it."""
     return f"~log:{_digest(space)}"

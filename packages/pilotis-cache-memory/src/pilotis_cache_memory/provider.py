@@ -10,11 +10,10 @@ from typing import Annotated, Any
 import msgspec
 from cachebox import LRUCache
 from msgspec import Meta
-from pilotis.errors import ConfigurationError, InvalidInputError
+from pilotis.errors import ConfigurationError
 from pilotis.keys import glob
-from pilotis.providers import CacheCapability, CacheProvider, Entry, reset_after_fork
+from pilotis.providers import CacheCapability, CacheProvider, Entry, counted, reset_after_fork
 
-_COUNTABLE = range(-(2**63), 2**63)
 _MOST = 2**48
 
 Kept = tuple[bytes, float]
@@ -52,8 +51,15 @@ class MemoryCache(CacheProvider):
             self._entries.clear()
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self.read_now(keys)
+
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None]:
         now = self.context.clock.monotonic()
-        return [self._value(key, now) for key in keys]
+        values: list[bytes | None] = []
+        for key in keys:
+            kept: Kept | None = self._entries.get(key)  # one step under the lock of cachebox: it needs none of ours
+            values.append(kept[0] if kept is not None and kept[1] > now else self._over(key, kept, now))
+        return values
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         now = self.context.clock.monotonic()
@@ -68,10 +74,8 @@ class MemoryCache(CacheProvider):
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         now = self.context.clock.monotonic()
         with self._lock:
-            value, deadline = self._live(key, now) or (b"0", _deadline(now, ttl))
-            total = _number(value) + by
-            if total not in _COUNTABLE:
-                raise InvalidInputError(f"the sum, {total}, is outside -2**63 to 2**63 - 1")
+            value, deadline = self._live(key, now) or (None, _deadline(now, ttl))
+            total = counted(value, by)
             self._entries.insert(key, (b"%d" % total, deadline))
             return total
 
@@ -92,15 +96,11 @@ class MemoryCache(CacheProvider):
         with self._lock:
             return list(self._entries.keys())
 
-    def _value(self, key: str, now: float) -> bytes | None:
-        kept: Kept | None = self._entries.get(key)  # one step under the lock of cachebox: reading needs none of ours
-        if kept is None:
-            return None
-        if kept[1] > now:
-            return kept[0]
-        with self._lock:
-            self._live(key, now)
-        return None
+    def _over(self, key: str, kept: Kept | None, now: float) -> None:
+        """Make room where an entry is over."""
+        if kept is not None:
+            with self._lock:
+                self._live(key, now)
 
     def _live(self, key: str, now: float) -> Kept | None:
         """Return the entry if it is not over, else make room. Needs the lock."""
@@ -125,14 +125,3 @@ class MemoryCache(CacheProvider):
 
 def _deadline(now: float, ttl: float | None) -> float:
     return math.inf if ttl is None else now + ttl
-
-
-def _number(value: bytes) -> int:
-    """Return the number that the bytes tell, in the one spelling that every backend can count with."""
-    try:
-        number = int(value)
-    except ValueError:
-        number = None
-    if number is None or b"%d" % number != value:
-        raise InvalidInputError("expected a whole number to count with; the entry holds something else")
-    return number

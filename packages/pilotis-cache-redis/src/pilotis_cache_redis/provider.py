@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pilotis.errors import ConflictError, InvalidInputError, OperationError
-from pilotis.providers import CacheCapability, CacheProvider, Entry
+from pilotis.providers import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis_redis import Eviction, RedisBacked, RedisOptions, Script
 
 SCANNED = 500
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
+MOST_AT_ONCE = 1_000
+"""Keys that one command reads or removes: a millisecond or two."""
 
 _CLAIM = Script.load("pilotis_cache_redis", "claim")
 _COUNT = Script.load("pilotis_cache_redis", "count")
+_ENTRIES = Script.load("pilotis_cache_redis", "entries")
+_EXPIRE = Script.load("pilotis_cache_redis", "expire")
 _SETTLE = Script.load("pilotis_cache_redis", "settle")
 _OURS = (b"string", b"none")
 _SPECIAL = re.compile(r"[?\[\]\\]")
 
 Command = tuple[Any, ...]
+Key = TypeVar("Key", str, bytes, str | bytes)
 
 
 class RedisCacheOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +36,13 @@ class RedisCache(RedisBacked, CacheProvider):
     """A cache for all processes that reach one Redis, or one cluster of them."""
 
     Options = RedisCacheOptions
-    capabilities = CacheCapability.MATCHING | CacheCapability.MATCH_COUNT | CacheCapability.SINGLE_FLIGHT
+    capabilities = (
+        CacheCapability.MATCHING
+        | CacheCapability.MATCH_COUNT
+        | CacheCapability.SINGLE_FLIGHT
+        | CacheCapability.PUSH
+        | CacheCapability.TRACKING
+    )
     eviction = Eviction.WELCOME
 
     def __init__(
@@ -38,13 +50,18 @@ class RedisCache(RedisBacked, CacheProvider):
     ) -> None:
         super().__init__(options, client=client, async_client=async_client)
         if not self.link.can_listen:
-            self.capabilities &= ~CacheCapability.SINGLE_FLIGHT  # pyright: ignore[reportAttributeAccessIssue]
+            self.capabilities &= ~CacheCapability.PUSH  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.link.can_track:
+            self.capabilities &= ~CacheCapability.TRACKING  # pyright: ignore[reportAttributeAccessIssue]
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        if not self.link.is_cluster:
+        if self.link.is_cluster:
+            # Not GET, which fails where there is no text under the key.
+            return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
+        if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("MGET", *keys)
-        # Not GET, which fails where there is no text under the key.
-        return [value for (value,) in await self.link.pipeline(("MGET", key) for key in keys)]
+        parts = await self.link.pipeline(("MGET", *part) for part in _parts(keys))
+        return list(itertools.chain.from_iterable(parts))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         if only_absent:
@@ -54,9 +71,11 @@ class RedisCache(RedisBacked, CacheProvider):
         return [bool(stored) for stored in await self.link.pipeline(map(_set, entries))]
 
     async def remove(self, keys: Sequence[str | bytes]) -> int:
-        if not self.link.is_cluster:
+        if self.link.is_cluster:
+            return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
+        if len(keys) <= MOST_AT_ONCE:
             return await self.link.execute("UNLINK", *keys)
-        return sum(await self.link.pipeline(("UNLINK", key) for key in keys))
+        return sum(await self.link.pipeline(("UNLINK", *part) for part in _parts(keys)))
 
     async def count(self, key: str, by: int, ttl: float | None) -> int:
         if ttl is None:
@@ -64,10 +83,8 @@ class RedisCache(RedisBacked, CacheProvider):
         return int(await self.link.script(_COUNT, [key], [by, _milliseconds(ttl)]))
 
     async def expire(self, key: str, ttl: float | None) -> bool:
-        if ttl is not None:
-            return bool(await self.link.execute("PEXPIRE", key, _milliseconds(ttl)))
-        _, is_there = await self.link.pipeline([("PERSIST", key), ("EXISTS", key)])
-        return bool(is_there)
+        lasting = () if ttl is None else (_milliseconds(ttl),)
+        return bool(await self.link.script(_EXPIRE, [key], [CLAIM_MARK, *lasting]))
 
     async def remove_matching(self, pattern: str) -> int:
         removed = 0
@@ -91,10 +108,23 @@ class RedisCache(RedisBacked, CacheProvider):
         return [bool(reply) for reply in await self.link.script_each(_SETTLE, calls)]
 
     async def await_change(self, key: str, mark: bytes, timeout: float) -> bool:
+        if not self.link.can_listen:
+            return await super().await_change(key, mark, timeout)
         async with self.link.listening(_channel(key)) as heard:
             if await self.read([key]) != [mark]:
                 return True
             return await self.context.clock.wait(heard, timeout)
+
+    async def read_entries(self, keys: Sequence[str]) -> list[Entry | None]:
+        if not self.link.can_track:
+            return await super().read_entries(keys)
+        replies = [reply for part in _parts(keys) for reply in await self.link.script(_ENTRIES, part)]
+        return [None if reply is None else _standing(key, *reply) for key, reply in zip(keys, replies, strict=True)]
+
+    async def track(self, prefix: str, on_change: Callable[[Collection[str] | None], object]) -> None:
+        if not self.link.can_track:
+            await super().track(prefix, on_change)
+        await self.link.track(prefix, on_change)
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         kind = super().classify(error)
@@ -111,6 +141,11 @@ class RedisCache(RedisBacked, CacheProvider):
         await self.remove([entry.key for entry in foreign])
         replaced = iter(await self._add(foreign))
         return [done if kind in _OURS else next(replaced) for done, kind in zip(stored, kinds, strict=True)]
+
+
+def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Return the keys in groups for a command each, so that others have their turn in between."""
+    return (keys[start : start + MOST_AT_ONCE] for start in range(0, len(keys), MOST_AT_ONCE))
 
 
 def _channel(key: str) -> str:

@@ -12,8 +12,8 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from types import MappingProxyType, SimpleNamespace
-from typing import Any, Protocol, cast
+from types import FunctionType, MappingProxyType, SimpleNamespace
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -49,6 +49,7 @@ class Codec:
         self._encode = encode
         self._decoder = decoder
         self._cached_decoder = lru_cache(maxsize=1024)(decoder)
+        self._decode_any = decoder(Any).decode
 
     def encode(self, value: object, at: str = "value") -> bytes:
         """Return `value` as bytes.
@@ -73,13 +74,23 @@ class Codec:
         corrupted data; InvalidInputError for a type that no data can ever fit.
         """
         try:
-            return self._decoder_for(type).decode(data)
+            return self._decode_any(data) if type is Any else self._decoder_for(type).decode(data)
         except Exception as error:
             raise _read_error(error, type, at) from error
 
+    def decoder(self, type: Any) -> Callable[[bytes], Any]:
+        """Return a function that decodes many, and tells no more than that it failed: by whatever error msgspec has.
+
+        Raises InvalidInputError for what is no type.
+        """
+        try:
+            return self._decode_any if type is Any else self._decoder_for(type).decode
+        except Exception as error:
+            raise _read_error(error, type, "type") from error
+
     def reader(self, type: Any) -> Callable[[bytes, str], Any]:
         """Return `decode` for one type, as a function of the data and what the path begins with: for many values."""
-        decode = self._decoder_for(type).decode
+        decode = self.decoder(type)
 
         def read(data: bytes, at: str) -> Any:
             try:
@@ -98,10 +109,9 @@ class Codec:
 
     def _decoder_for(self, type: Any) -> _Decoder:
         try:
-            hash(type)
-        except TypeError:
+            return self._cached_decoder(type)
+        except TypeError:  # it has no hash, or cannot be read at all
             return self._decoder(type)
-        return self._cached_decoder(type)
 
 
 # Writing
@@ -207,11 +217,26 @@ CANONICAL = Codec(msgspec.json.Encoder(enc_hook=to_builtins, order="deterministi
 
 _UNRESOLVED = object()
 _annotations: WeakKeyDictionary[Any, Mapping[str, Any]] = WeakKeyDictionary()
+_return_types: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 
 
 def return_type(function: Callable[..., Any]) -> Any:
     """Return what `function` says it returns, awaited where it is async; Any where that is absent or unresolvable."""
-    annotation = _resolved_annotations(function).get("return", Any)
+    plain = _plain_function(function)
+    if type(plain) is not FunctionType:
+        return _returned(_resolved(plain))
+    if not plain.__annotations__:
+        return Any
+    if (found := _return_types.get(plain, _UNRESOLVED)) is not _UNRESOLVED:
+        return found
+    returned = _returned(_resolved(plain))
+    if plain in _annotations:
+        _return_types[plain] = returned
+    return returned
+
+
+def _returned(annotations: Mapping[str, Any]) -> Any:
+    annotation = annotations.get("return", Any)
     if inspect.isclass(origin := typing.get_origin(annotation)) and issubclass(origin, typing.Awaitable):
         return typing.get_args(annotation)[-1]
     return annotation
@@ -222,12 +247,11 @@ def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
 
     The `self` of a bound method is not a parameter.
     """
-    annotations = _resolved_annotations(function)
+    annotations = _resolved(_plain_function(function))
     return MappingProxyType({name: annotations.get(name, Any) for name in inspect.signature(function).parameters})
 
 
-def _resolved_annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
-    plain = _plain_function(function)
+def _resolved(plain: Any) -> Mapping[str, Any]:
     try:
         return _annotations[plain]
     except (KeyError, TypeError):  # TypeError: what has no weak references, or no hash
@@ -238,9 +262,11 @@ def _plain_function(function: Any) -> Any:
     """Return the function inside methods, partials, wrappers and callable objects: what holds the annotations."""
     while True:
         if isinstance(function, partial):
-            function = cast("partial[Any]", function).func
+            function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        elif type(function) is FunctionType and not function.__dict__:  # nothing is around it
+            return function
         elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+            function = function.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - it has one
         elif inspect.ismethod(function):
             function = function.__func__
         elif inspect.isroutine(function) or inspect.isclass(function):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Hashable
+from typing import Any, Literal
 
 import msgspec
 
 from pilotis.clock import SYSTEM_CLOCK, Clock
 from pilotis.runtime import Runtime
+from pilotis.sharing import Shared
 from pilotis.telemetry import Telemetry
 
 Role = Literal["all", "emit", "work"]
@@ -29,6 +31,8 @@ class Context(msgspec.Struct, kw_only=True):
     """How many event handlers run at once in this process, where its worker was told. Else the settings say."""
     ends_by: float | None = None
     """When a worker that was told to stop has to have ended, by `time.monotonic`."""
+    common: dict[Hashable, Shared[Any]] = msgspec.field(default_factory=dict[Hashable, Shared[Any]])
+    """What providers have in common, under keys of theirs: see `Provider.share`."""
 
     def patience(self, own: float) -> float:
         """Return how many real seconds a module may take to close: what is left to the worker, else its `own`."""

@@ -17,6 +17,8 @@ def seconds(value: float | timedelta, at: str, *, minimum: float = 0.0, maximum:
     Raises InvalidInputError naming `at` for what is not a number or timedelta, for NaN and infinity, and for what is
     outside `minimum` to `maximum`. A bool is not a number here.
     """
+    if (type(value) is float or type(value) is int) and minimum <= value <= maximum:  # the usual case, at once
+        return float(value)
     number = _number(value)
     if number is None:
         raise InvalidInputError(f"{at}: expected seconds as a number, or a timedelta, got {type(value).__name__}")

@@ -6,7 +6,7 @@ import enum
 import inspect
 import string
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NoReturn, cast
@@ -37,6 +37,17 @@ def check_text(value: object, at: str, *, maximum: int = LONGEST) -> str:
     return value
 
 
+def check_texts(values: Sequence[object], at: str, *, maximum: int = LONGEST) -> Sequence[str]:
+    """Return `values` if each of them can be a key or a name. Raises as `check_text` does, naming the first unfit."""
+    try:
+        texts = cast("Sequence[str]", values)
+        if "".join(texts).isprintable() and all(texts) and max(map(len, texts), default=0) <= maximum:
+            return texts  # at once: one by one takes ten times as long
+    except TypeError:  # not text
+        pass
+    return [check_text(value, f"{at}[{index}]", maximum=maximum) for index, value in enumerate(values)]
+
+
 def check_flag(value: object, at: str) -> bool:
     """Return `value` if it is True or False. Raises InvalidInputError naming `at`."""
     if not isinstance(value, bool):
@@ -65,7 +76,7 @@ class KeyTemplate:
     def __init__(self, template: str, function: Callable[..., Any]) -> None:
         self.template = template
         self._function = _name(function)
-        self._signature = inspect.signature(function)
+        self._parameters = _Parameters(function)
         self._parts = [self._part(*part) for part in self._parsed()]
 
     def render(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -74,8 +85,8 @@ class KeyTemplate:
         Raises InvalidInputError for a field whose value has no text of its own (a list, most objects), and, as the
         call itself would, TypeError for arguments that the function does not take.
         """
-        arguments = _bind(self._signature, args, kwargs)
-        return "".join(literal + self._text(field, arguments) for literal, field in self._parts)
+        arguments = self._parameters.bound(args, kwargs)
+        return "".join([literal + self._text(steps, arguments) for literal, steps in self._parts])
 
     def _parsed(self) -> list[tuple[str, str | None, str | None, str | None]]:
         try:
@@ -89,16 +100,18 @@ class KeyTemplate:
         steps = field.split(".")
         if spec or conversion or not all(step.isidentifier() for step in steps):
             self._refuse(f"expected fields such as {{name}} or {{name.attribute}}, got {{{field}}}")
-        if steps[0] not in self._signature.parameters:
-            known = ", ".join(self._signature.parameters) or "none"
+        if steps[0] not in self._parameters.names:
+            known = ", ".join(self._parameters.names) or "none"
             self._refuse(f"unknown field {{{field}}}; the parameters of {self._function} are: {known}")
         return literal, steps
 
     def _text(self, steps: list[str], arguments: Mapping[str, Any]) -> str:
         if not steps:
             return ""
-        at = f"key {self.template!r} of {self._function}, field {{{'.'.join(steps)}}}"
         value = arguments[steps[0]]
+        if len(steps) == 1 and type(value) in _PLAIN_KINDS:
+            return str(value)
+        at = f"key {self.template!r} of {self._function}, field {{{'.'.join(steps)}}}"
         for step in steps[1:]:
             value = _entry(value, step, at)
         return _text_of(value, at)
@@ -116,8 +129,8 @@ class DerivedKey:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = _name(function)
-        self._signature = inspect.signature(function)
-        if next(iter(self._signature.parameters), None) in ("self", "cls"):
+        self._parameters = _Parameters(function)
+        if next(iter(self._parameters.names), None) in ("self", "cls"):
             raise ConfigurationError(
                 f'{self._function} is a method: give it a key of its own, such as key="order:{{self.id}}"'
             )
@@ -127,7 +140,7 @@ class DerivedKey:
 
         Raises InvalidInputError, with the path, for an argument that has no JSON.
         """
-        arguments = CANONICAL.encode(_bind(self._signature, args, kwargs), f"{self._function} arguments")
+        arguments = CANONICAL.encode(self._parameters.bound(args, kwargs), f"{self._function} arguments")
         key = f"{self._function}:{arguments.decode()}"
         if len(key) <= _LONGEST_DERIVED and key.isprintable():
             return key
@@ -145,10 +158,29 @@ def _name(function: Any) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def _bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound.arguments
+class _Parameters:
+    """The parameters of a function, to which the arguments of a call are bound."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._signature = inspect.signature(function)
+        self.names = tuple(self._signature.parameters)
+        kinds = {parameter.kind for parameter in self._signature.parameters.values()}
+        self._are_plain = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+        self._defaults = {
+            name: parameter.default
+            for name, parameter in self._signature.parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the argument of each parameter. Raises TypeError, as the call itself would."""
+        if self._are_plain and (not kwargs or kwargs.keys() <= set(self.names[len(args) :])):
+            arguments = {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
+            if len(arguments) == len(self.names) >= len(args):  # bound by hand, in a tenth of the time
+                return arguments
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
 
 
 def _entry(value: object, step: str, at: str) -> Any:

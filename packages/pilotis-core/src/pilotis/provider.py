@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Hashable, MutableMapping
 from enum import Flag
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from pilotis.errors import (
     OperationTimeoutError,
     PermissionDeniedError,
 )
+from pilotis.sharing import Shared
 
 
 class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +66,14 @@ class Provider(ABC):
     def address(self) -> str:
         """Where the backend is, without its password: for messages."""
         return "in this process"
+
+    def share(self, shared: MutableMapping[Hashable, Shared[Any]], connection: str) -> None:
+        """Have things in common with other providers of the app whose url is the same name under `[connections]`.
+
+        Called right after the constructor, where the url is such a name, and not in other cases. A provider takes from
+        `shared`, or puts there, what it would make for itself alone: `shared.setdefault(key, mine)`, where `key`
+        contains the name and all options that matter. No I/O. By default nothing is shared.
+        """
 
     async def open(self) -> None:
         """Make ready: connect, start what is needed. Called once before the first verb, and again after `close`."""

@@ -18,7 +18,8 @@ from pilotis.clock import Clock
 from pilotis.context import Context
 from pilotis.hooks import hookimpl
 from pilotis.ids import new_id
-from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.cache.counting import counted
+from pilotis.modules.cache.provider import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis.modules.event.audience import Audience
 from pilotis.modules.event.provider import (
     ID_TTL,
@@ -66,9 +67,11 @@ from pilotis.modules.workflow.model import (
 )
 from pilotis.modules.workflow.provider import FencedError, WorkflowCapability, WorkflowProvider
 from pilotis.provider import NoOptions, Provider
+from pilotis.sharing import Shared
 
 __all__ = [
     "AT_REST",
+    "CLAIM_MARK",
     "ENDED",
     "ID_TTL",
     "Attachment",
@@ -127,6 +130,7 @@ __all__ = [
     "RunQuery",
     "RunRecord",
     "RunStatus",
+    "Shared",
     "SignedUpload",
     "StepRecord",
     "WorkflowCapability",
@@ -134,6 +138,7 @@ __all__ = [
     "WriteRequest",
     "bare_address",
     "blocking",
+    "counted",
     "finish",
     "gather",
     "hookimpl",

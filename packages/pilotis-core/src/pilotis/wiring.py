@@ -39,18 +39,18 @@ def build_module(configured: ModuleSettings, settings: Settings, context: Contex
     else:
         if configured.outbox is not None:
             resolve("outbox", configured.outbox.provider or "")
-        provider = build_provider(configured, settings)
+        provider = build_provider(configured, settings, context)
         portable = _PORTABLE[configured.module](provider, settings=configured.portable, context=context)
     portable.require_named(configured.portable.require)
     return portable
 
 
-def build_provider(configured: ModuleSettings, settings: Settings) -> Any:
+def build_provider(configured: ModuleSettings, settings: Settings, context: Context) -> Any:
     """Return the provider that the settings name, or the object that stands in them."""
     if configured.provider is None:
         provider: Any = configured.instance
     else:
-        provider = _construct(configured, configured.provider)
+        provider = _construct(configured, configured.provider, context)
     if provider.shared and settings.name is None:
         raise ConfigurationError(
             f"expected the name of this service, because other services may share the backend of "
@@ -60,19 +60,21 @@ def build_provider(configured: ModuleSettings, settings: Settings) -> Any:
     return provider
 
 
-def _construct(configured: ModuleSettings, name: str) -> Provider:
+def _construct(configured: ModuleSettings, name: str, context: Context) -> Provider:
     provider_class = resolve(configured.module, name)
     provider = provider_class(convert_options(configured.options, provider_class.Options, configured.path))
     provider.name = name
+    if configured.connection is not None:
+        provider.share(context.common, configured.connection)
     return provider
 
 
 def _build_notifier(configured: ModuleSettings, settings: Settings, context: Context) -> Notifier:
     routes = {
-        channel: [build_provider(provider, settings) for provider in providers]
+        channel: [build_provider(provider, settings, context) for provider in providers]
         for channel, providers in configured.channels.items()
     }
-    routes.setdefault(ANY_CHANNEL, [build_provider(configured, settings)])
-    ledger = None if configured.ledger is None else build_provider(configured.ledger, settings)
+    routes.setdefault(ANY_CHANNEL, [build_provider(configured, settings, context)])
+    ledger = None if configured.ledger is None else build_provider(configured.ledger, settings, context)
     portable: Any = configured.portable
     return Notifier(routes, settings=portable, context=context, ledger=ledger)

@@ -79,12 +79,6 @@ class RedisEvents(RedisBacked, EventProvider):
         | EventCapability.TAIL
     )
 
-    def __init__(
-        self, options: RedisEventsOptions | None = None, *, client: Any = None, async_client: Any = None
-    ) -> None:
-        super().__init__(options, client=client, async_client=async_client)
-        self._lanes = Lanes(self.link, self.options.bus, runtime=lambda: self.context.runtime)
-
     async def close(self) -> None:
         try:
             await self._worker.stop()
@@ -93,8 +87,12 @@ class RedisEvents(RedisBacked, EventProvider):
             await super().close()
 
     @cached_property
+    def _lanes(self) -> Lanes:
+        """Made when it is first needed: only then is the link that which counts, and the context that of the app."""
+        return Lanes(self.link, self.options.bus, runtime=lambda: self.context.runtime)
+
+    @cached_property
     def _worker(self) -> Worker:
-        """Made when it is first needed: only then is the context that of the app."""
         options = self.options
         return Worker(
             self.link,

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from pilotis_redis.addresses import Address
 from pilotis_redis.options import RedisOptions
 from pilotis_redis.pools import AsyncPool, AsyncSentinelPool, Pool, SentinelPool
+from pilotis_redis.quick import QuickAsyncClient, QuickClient
 
 MOST_WAITING = 1_000
 """Blocking reads of a process, or of an event loop, at once: each has a connection of its own."""
@@ -35,7 +36,7 @@ class _Kit(NamedTuple):
 
 
 _BLOCKING = _Kit(
-    redis.Redis,
+    QuickClient,
     Pool,
     redis.Connection,
     redis.SSLConnection,
@@ -45,7 +46,7 @@ _BLOCKING = _Kit(
     redis.retry.Retry,
 )
 _ASYNC = _Kit(
-    redis.asyncio.Redis,
+    QuickAsyncClient,
     AsyncPool,
     redis.asyncio.Connection,
     redis.asyncio.SSLConnection,

@@ -18,6 +18,7 @@ from pilotis_redis.listener import Listener
 from pilotis_redis.options import RedisOptions
 from pilotis_redis.pairs import ClusterPair, LentPair, Pair
 from pilotis_redis.scripts import Script
+from pilotis_redis.tracking import OnChange, track
 
 Command = tuple[Any, ...]
 Call = tuple[Sequence[str], Sequence[Any]]
@@ -50,6 +51,8 @@ class RedisLink:
             self._reads = _pair(options, is_waiting=True)
         self.can_listen = client is not None or not lent
         """Whether there is a blocking client, which `listening` needs."""
+        self.can_track = not lent and not self.is_cluster
+        """Whether connections can be made for `track`, and one of them tells of all keys."""
         self._listener = Listener(self._reads.blocking, options.timeout)
 
     async def execute(self, *command: Any) -> Any:
@@ -128,6 +131,14 @@ class RedisLink:
         All who listen share one connection. The latch is set, too, when that breaks: look for yourself.
         """
         return self._listener.listening(channel)
+
+    async def track(self, prefix: str, on_change: OnChange) -> None:
+        """Tell of changes to keys that begin with `prefix`, by whomever, until the connection breaks: then raise.
+
+        It is a connection of its own, on the running loop. `on_change(None)` is called once every later change
+        will be told, and where a database was flushed; then `on_change(keys)`.
+        """
+        await track(self._options, prefix, on_change)
 
     async def scan(self, pattern: str, count: int) -> AsyncGenerator[list[bytes], None]:
         """Find keys by a pattern of Redis's own, about `count` looked at in each step; no step blocks the server.

@@ -16,7 +16,7 @@ from pilotis_redis.addresses import Address, read_address
 class RedisOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of a provider on Redis. Durations are seconds.
 
-    Raises `InvalidInputError` for a URL that cannot be one, and for numbers out of range.
+    Raises `InvalidInputError` for a URL that cannot be one, for numbers out of range and for files that are not there.
     """
 
     url: str = "redis://localhost:6379/0"
@@ -57,6 +57,16 @@ class RedisOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name, least in (("max_connections", 1), ("reconnects", 0)):
             if getattr(self, name) < least:
                 raise InvalidInputError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """Raise for a file that is not there: the error of TLS would not say which."""
+        for name in ("tls_ca", "tls_cert", "tls_key"):
+            file: Path | None = getattr(self, name)
+            if file is not None and not file.is_file():
+                raise InvalidInputError(f"{name}: expected a file, and there is none at {file}")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise InvalidInputError("tls_cert: expected the certificate that belongs to tls_key")
 
     @property
     def address(self) -> Address:

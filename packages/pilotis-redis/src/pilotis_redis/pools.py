@@ -5,7 +5,9 @@ A pool makes the connection before a command is sent, so trying again here can n
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -13,10 +15,12 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 from pilotis.backoff import Backoff
-from pilotis.bridge import pause
+from pilotis.bridge import Latch, pause
 from pilotis.errors import ConnectionFailedError
 
 from pilotis_redis.faults import classify, mark_unsent
+from pilotis_redis.quick import is_quiet, is_quiet_async
+from pilotis_redis.stack import Stack
 
 RECONNECTING = Backoff.exponential(0.05, factor=3, maximum=1, jitter=0.5)
 
@@ -31,6 +35,32 @@ class _Patience(_Blocking):
     """Connecting from a thread."""
 
     reconnects: int
+    pool: Stack
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        kind: Any = Stack
+        super().__init__(*args, queue_class=kind, **settings)  # pyright: ignore[reportUnknownMemberType]
+
+    def at_hand(self) -> Any | None:
+        """Take a connection that is ready for a command; None where one is to be made, mended or waited for."""
+        self._checkpid()
+        connection = self.pool.connection()
+        if connection is None or is_quiet(connection):
+            return connection
+        self.pool.put_nowait(connection)
+        return None
+
+    def give(self, connection: Any) -> None:
+        """Take back what was at hand."""
+        if self.owns_connection(connection) and not connection.should_reconnect():
+            _cut_if_interrupted(connection)
+            self.pool.put_nowait(connection)
+        else:
+            self.release(connection)
+
+    def release(self, connection: Any) -> None:
+        _cut_if_interrupted(connection)
+        super().release(connection)  # pyright: ignore[reportUnknownMemberType]
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
@@ -46,17 +76,42 @@ class _Patience(_Blocking):
 
 
 class _AsyncPatience(_Async):
-    """Connecting from a task."""
+    """Connecting from a task.
+
+    Those for whom there is no connection stand in line, and nobody overtakes them. redis-py's own line has a gap:
+    where a task is cancelled at its turn, the next one is not told, and waits beside a free connection.
+    """
 
     reconnects: int
-    waiting: int = 0
-    """Tasks in line for a connection. Nobody overtakes them."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)  # pyright: ignore[reportUnknownMemberType]
+        self._line: deque[Latch] = deque()
+        """Who waits, each with what is set at his turn."""
+
+    def at_hand(self) -> Any | None:
+        """Take a connection that is ready for a command; None where one is to be made, mended or waited for."""
+        if self._line or not self._available_connections or not is_quiet_async(self._available_connections[-1]):
+            return None
+        connection = self._available_connections.pop()
+        self._in_use_connections.add(connection)
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back. It waits for nothing, so that no cancellation can come in between."""
+        self._in_use_connections.remove(connection)
+        if connection.should_reconnect():
+            await connection.disconnect(nowait=True)
+        self._available_connections.append(connection)
+        self._call_next()
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         attempt = 1
         while True:
             try:
-                return await (self._take() if self.can_get_connection() and not self.waiting else self._queue())
+                if self._line or not self.can_get_connection():
+                    await self._stand_in_line()
+                return await self._take()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 if not _may_pass(error, attempt, self.reconnects):
                     mark_unsent(error)
@@ -65,21 +120,37 @@ class _AsyncPatience(_Async):
             attempt += 1
 
     async def _take(self) -> Any:
-        """Take a connection that is free: redis-py would begin a wait, with a time-out, for that too."""
+        """Take a connection that is free."""
         connection = self.get_available_connection()
+        self._call_next()  # there may be another one
         try:
+            if (
+                connection.is_connected
+                and self.connection_kwargs.get("protocol") != 3
+                and not is_quiet_async(connection)
+            ):
+                await connection.disconnect(nowait=True)  # redis-py notices an end only once the loop has read it
             await self.ensure_connection(connection)
         except BaseException:
             await self.release(connection)
             raise
         return connection
 
-    async def _queue(self) -> Any:
-        self.waiting += 1
+    async def _stand_in_line(self) -> None:
+        turn = Latch()
+        self._line.append(turn)
         try:
-            return await super().get_connection()  # pyright: ignore[reportUnknownMemberType]
-        finally:
-            self.waiting -= 1
+            if not await turn.wait(self.timeout):
+                raise redis.ConnectionError("No connection available.")
+        except BaseException:
+            self._line.remove(turn)
+            self._call_next()  # it may have been his turn
+            raise
+        self._line.remove(turn)
+
+    def _call_next(self) -> None:
+        if self._line and self.can_get_connection():
+            self._line[0].set()
 
 
 class Pool(_Patience, redis.BlockingConnectionPool):
@@ -112,6 +183,13 @@ class AsyncSentinelPool(
         if inuse_connections:
             for client in _sentinels(self):
                 await client.aclose()
+
+
+def _cut_if_interrupted(connection: Any) -> None:
+    """End a connection whose caller was interrupted, wherever he was: there may be replies that he did not read."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, Exception):
+        connection.disconnect()
 
 
 def _sentinels(pool: Any) -> list[Any]:

@@ -10,13 +10,15 @@ import pytest
 from pilotis.bridge import drive
 from pilotis.modules.cache import Cache
 from pilotis.providers import CacheCapability, CacheProvider, Context, Entry
+from pilotis.settings.model import CacheSettings
 
-from pilotis_testing.clock import ManualClock
+from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
 from pilotis_testing.conformance import Conformance
 
 TTL = 2.0
 """Seconds: what an entry lasts in these tests."""
+DAY = 86_400.0
 SERVICE = "shop"
 
 
@@ -24,10 +26,30 @@ class CacheTests(Conformance):
     """The fixtures."""
 
     @pytest.fixture
-    def cache(self, provider: CacheProvider, clock: ManualClock, colour: Colour) -> Iterator[Any]:
+    def settings(self) -> CacheSettings:
+        """The portable settings. Override it to have all of the suite run with a near cache, too."""
+        return CacheSettings()
+
+    @pytest.fixture
+    def cache(
+        self, provider: CacheProvider, settings: CacheSettings, clock: ManualClock, colour: Colour
+    ) -> Iterator[Any]:
         """The portable class before the provider, speaking in the colour of the test."""
         context = Context(name=SERVICE, clock=clock)
-        cache = Cache(provider, context=context)
+        cache = Cache(provider, settings=settings, context=context)
+        ready(cache)
+        yield colour.voice(cache)
+        cache.close()
+        context.runtime.stop()
+
+    @pytest.fixture
+    def other(
+        self, provider: CacheProvider, settings: CacheSettings, clock: ManualClock, colour: Colour
+    ) -> Iterator[Any]:
+        """Another process's cache, with a provider of its own, before the same backend."""
+        context = Context(name=SERVICE, clock=clock)
+        cache = Cache(type(provider)(provider.options), settings=settings, context=context)
+        ready(cache)
         yield colour.voice(cache)
         cache.close()
         context.runtime.stop()
@@ -39,6 +61,14 @@ class CacheTests(Conformance):
         drive(provider.open())
         yield provider
         drive(provider.close())
+
+
+def ready(cache: Cache) -> None:
+    """Open a cache that keeps entries at hand, and wait until it is told of changes."""
+    near = cache._near  # pyright: ignore[reportPrivateUsage]
+    if near is not None:
+        cache.open()
+        until(lambda: near.tier.is_live)
 
 
 def in_colour(colour: Colour, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 from pilotis.bridge import Latch, pause
-from pilotis.errors import UnsupportedError
-from pilotis.modules.cache import Cache
-from pilotis.modules.cache.envelope import CLAIMED
-from pilotis.providers import CacheCapability, CacheProvider, Context, Entry
+from pilotis.errors import InvalidInputError, UnsupportedError
+from pilotis.providers import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 
 from pilotis_testing.cache_base import SERVICE, TTL, CacheTests, lacks, value_of, written
 from pilotis_testing.clock import ManualClock
-from pilotis_testing.colours import Colour, soon, together
+from pilotis_testing.colours import soon, together
 
-SINGLE_FLIGHT = CacheCapability.SINGLE_FLIGHT
-MINE, THEIRS = (CLAIMED + letter * 24 for letter in (b"m", b"t"))
+SINGLE_FLIGHT, PUSH = CacheCapability.SINGLE_FLIGHT, CacheCapability.PUSH
+MINE, THEIRS = (CLAIM_MARK + letter * 24 for letter in (b"m", b"t"))
 KEY = f"{SERVICE}::k"
+STEP = 0.002
 UNDECLARED: dict[str, Callable[[CacheProvider], Awaitable[object]]] = {
     "claim": lambda provider: provider.claim({"k": None}, MINE, TTL),
     "settle": lambda provider: provider.settle({"k": None}, MINE),
@@ -37,13 +36,21 @@ class ClaimTests(CacheTests):
     """Claims, and what `get_or_set` does with them."""
 
     @pytest.fixture
-    def other(self, provider: CacheProvider, clock: ManualClock, colour: Colour) -> Iterator[Any]:
-        """Another process's cache, with a provider of its own, before the same backend."""
-        context = Context(name=SERVICE, clock=clock)
-        cache = Cache(type(provider)(provider.options), context=context)
-        yield colour.voice(cache)
-        cache.close()
-        context.runtime.stop()
+    def passing(self, provider: CacheProvider, clock: ManualClock) -> Iterator[None]:
+        """Time that passes by itself, where who waits asks now and then. It stands still where he is told."""
+        over = threading.Event()
+
+        def pass_by() -> None:
+            while not over.wait(STEP):
+                clock.advance(STEP)
+
+        thread = threading.Thread(target=pass_by, daemon=True)
+        if lacks(provider, PUSH):
+            thread.start()
+        yield
+        over.set()
+        if thread.is_alive():
+            thread.join()
 
     @pytest.mark.parametrize("verb", UNDECLARED)
     async def test_claims_are_declared_or_refused(self, entries: CacheProvider, verb: str) -> None:
@@ -81,7 +88,7 @@ class ClaimTests(CacheTests):
         """The others are told of its claim."""
         if lacks(entries, SINGLE_FLIGHT):
             return
-        marks = [CLAIMED + bytes([number]) * 24 for number in range(8)]
+        marks = [CLAIM_MARK + bytes([number]) * 24 for number in range(8)]
         answers = await together(*[functools.partial(entries.claim, {"k": None}, mark, TTL) for mark in marks])
         winner = await value_of(entries, "k")
         others = {entry.value for (entry,) in answers if entry is not None}
@@ -129,9 +136,13 @@ class ClaimTests(CacheTests):
         clock.advance(TTL * 0.7)
         assert await value_of(entries, "k") == MINE
 
+    @pytest.mark.usefixtures("passing")
     @pytest.mark.parametrize("result", [Entry("k", b"1", None), None], ids=["stored", "given back"])
     async def test_who_waits_is_woken(self, entries: CacheProvider, clock: ManualClock, result: Entry | None) -> None:
-        """All of them, by the settlement of their key alone; one that is over is not waited for."""
+        """All of them, by the settlement of their key alone; one that is over is not waited for.
+
+        With PUSH the clock stands still meanwhile: they are told, and do not ask.
+        """
         if lacks(entries, SINGLE_FLIGHT):
             return
         woken: list[bool] = []
@@ -147,6 +158,10 @@ class ClaimTests(CacheTests):
             await pause(0.03)  # long enough for somebody who was woken by that to say so
             assert woken == []
             await entries.settle({"k": result}, MINE)
+            try:
+                await soon(lambda: len(woken) == 3, 5)
+            finally:
+                clock.advance(20)  # for who was not woken
 
         await together(wait, wait, wait, settle)
         assert woken == [True] * 3
@@ -166,6 +181,7 @@ class ClaimTests(CacheTests):
         assert [False, False] == await together(lambda: entries.await_change("k", MINE, TTL), move)
         assert await value_of(entries, "k") == MINE
 
+    @pytest.mark.usefixtures("passing")
     async def test_processes_compute_a_value_once(self, cache: Any, other: Any, provider: CacheProvider) -> None:
         """Whoever comes second gets the result of the first."""
         if lacks(provider, SINGLE_FLIGHT):
@@ -178,6 +194,7 @@ class ClaimTests(CacheTests):
         assert await other.get("k") == "new"
         assert (cache.stats().factory_calls, other.stats().factory_calls) == (1, 0)
 
+    @pytest.mark.usefixtures("passing")
     async def test_processes_compute_many_values_once(self, cache: Any, other: Any, provider: CacheProvider) -> None:
         """Each computes what the other does not, and neither waits before that is done."""
         if lacks(provider, SINGLE_FLIGHT):
@@ -197,6 +214,7 @@ class ClaimTests(CacheTests):
         )
         assert [{"a": "new", "b": "new"}, {"b": "new", "c": "own", "d": "own"}] == answers
 
+    @pytest.mark.usefixtures("passing")
     async def test_a_failed_factory_leaves_it_to_the_next(
         self, cache: Any, other: Any, provider: CacheProvider
     ) -> None:
@@ -263,6 +281,21 @@ class ClaimTests(CacheTests):
         await cache.set("k", 1)
         assert await cache.get("k") == 1
 
+    async def test_a_claim_is_prolonged_by_its_owner_alone(
+        self, cache: Any, entries: CacheProvider, clock: ManualClock
+    ) -> None:
+        """`touch` finds no value there, and `increment` counts on none; the claim ends when it would have."""
+        if lacks(entries, SINGLE_FLIGHT):
+            return
+        await entries.claim({KEY: None}, MINE, TTL)
+        assert [False, False] == [await cache.touch("k", TTL * 9), await cache.touch("k", None)]
+        with pytest.raises(InvalidInputError):
+            await cache.increment("k", ttl=TTL * 9)
+        assert await value_of(entries, KEY) == MINE
+        clock.advance(TTL * 1.5)
+        assert await cache.add("k", 1) is True
+
+    @pytest.mark.usefixtures("passing")
     async def test_a_process_that_died_holds_up_nobody_beyond_its_lease(
         self, cache: Any, other: Any, provider: CacheProvider, clock: ManualClock
     ) -> None:
@@ -270,7 +303,7 @@ class ClaimTests(CacheTests):
         if lacks(provider, SINGLE_FLIGHT):
             return
         assert await cache.get("k") is None  # it is open
-        await provider.claim({KEY: None}, _mark_of(cache), TTL)
+        await provider.claim({KEY: None}, mark_of(cache), TTL)
 
         async def move() -> str:
             await soon(lambda: clock.waiting > 1)
@@ -310,7 +343,7 @@ def refuse() -> str:
     raise AssertionError("it was computed twice")
 
 
-def _mark_of(cache: Any) -> bytes:
+def mark_of(cache: Any) -> bytes:
     """Return the mark of a process that computes without tags, and is none of those in the test."""
     mark = cache._filler._claims._mark({})
     return mark[:1] + b"another!" + mark[9:]

@@ -38,6 +38,15 @@ class EntryTests(CacheTests):
         await written(entries, a=b"1", b=b"2", c=b"3")
         assert [b"3", None, b"1", b"2", b"1"] == await entries.read(["c", "none", "a", "b", "a"])
 
+    async def test_what_is_told_at_once_is_what_is_read(self, entries: CacheProvider, clock: ManualClock) -> None:
+        """`read_now` has nothing to say, or answers as `read` does, also of what is over."""
+        await written(entries, TTL, short=b"1")
+        await written(entries, None, good=b"2")
+        for _ in range(2):
+            answer = entries.read_now(["good", "none", "short", "good"])
+            assert answer in (None, await entries.read(["good", "none", "short", "good"]))
+            clock.advance(TTL * 1.5)
+
     async def test_an_entry_ends_after_its_ttl(self, entries: CacheProvider, clock: ManualClock) -> None:
         """It is there until then, and one without a ttl stays."""
         await written(entries, TTL, short=b"1")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pilotis.bridge import Latch, running_loop
 from pilotis.errors import InvalidInputError, OperationTimeoutError, ReentrantCallError, TypeMismatchError
-from pilotis.modules.cache.filling import REST_SECONDS
+from pilotis.modules.cache.refreshing import REST_SECONDS
 from pilotis.providers import CacheCapability, CacheProvider
 
 from pilotis_testing.cache_base import TTL, CacheTests, in_colour, lacks
@@ -213,7 +213,7 @@ class FillingTests(CacheTests):
         for errors in (1, 2):
             assert await cache.get_or_set("k", calls, ttl=TTL, stale_for=TTL * 4) == 1
             await soon(lambda errors=errors: cache.stats().errors == errors and "'k'" in caplog.text)
-            await soon(lambda: not cache._filler._refreshing)
+            await soon(lambda: not cache._filler.refreshes.under_way)
             assert await cache.get_or_set("k", calls, ttl=TTL, stale_for=TTL * 4) == 1
             assert cache.stats().factory_calls == 1 + errors
             clock.advance(REST_SECONDS)

@@ -8,7 +8,8 @@ import pytest
 from pilotis.errors import UnsupportedError
 from pilotis.providers import CacheCapability, CacheProvider
 
-from pilotis_testing.cache_base import SERVICE, CacheTests, in_colour, lacks, told
+from pilotis_testing.cache_base import DAY, SERVICE, TTL, CacheTests, in_colour, lacks, told
+from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, together
 
 MATCHING = CacheCapability.MATCHING
@@ -55,6 +56,24 @@ class GroupTests(CacheTests):
         await cache.invalidate_tags()
         await cache.invalidate_tags("u")
         assert list(await cache.get_many(names)) == ["none"]
+
+    async def test_a_tag_outlasts_what_has_it(self, cache: Any, clock: ManualClock) -> None:
+        """The end of one value leaves the tag of the others."""
+        await cache.set("long", 1, ttl=TTL * 100, tags=["t"])
+        await cache.set("short", 1, ttl=TTL, tags=["t"])
+        clock.advance(TTL * 1.5)
+        await cache.invalidate_tags("t")
+        assert await cache.get_many(["long", "short"]) == {}
+
+    @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["ahead", "back"])
+    async def test_an_invalidation_asks_no_clock(self, cache: Any, clock: ManualClock, jump: float) -> None:
+        """What was set before it is gone, and what is set after it stays, whatever the time is taken to be."""
+        await cache.set("before", 1, ttl=None, tags=["t"])
+        clock.jump(jump)
+        await cache.invalidate_tags("t")
+        await cache.set("after", 1, ttl=None, tags=["t"])
+        clock.jump(-2 * jump)
+        assert await cache.get_many(["before", "after"]) == {"after": 1}
 
     async def test_a_value_set_after_its_tag_was_invalidated_stays(self, cache: Any) -> None:
         """Invalidating is about what is there."""

@@ -12,9 +12,24 @@ import pytest
 from pilotis.errors import ClosedError, InvalidInputError
 from pilotis.providers import CacheProvider, Entry
 
-from pilotis_testing.cache_base import SERVICE, TTL, CacheTests, value_of
+from pilotis_testing.cache_base import DAY, SERVICE, TTL, CacheTests, value_of
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import together
+
+LONGEST = 1024
+ODD_KEYS = [
+    " ",
+    "a b",
+    "a  b",
+    "*?",
+    "[a]\\{b}",
+    "a:b/c%d#e",
+    "ключ",
+    "é",
+    "e\u0301",
+    "x" * LONGEST,
+    "\U0001f600" * LONGEST,
+]
 
 
 @dataclass
@@ -99,6 +114,37 @@ class VerbTests(CacheTests):
         clock.advance(30)
         assert list(await cache.get_many(names)) == ["good"]
 
+    @pytest.mark.parametrize("ttl", [0.001, 29 * DAY, 31 * DAY, 400 * DAY], ids=str)
+    async def test_a_ttl_may_be_short_or_long(self, cache: Any, clock: ManualClock, ttl: float) -> None:
+        """A millisecond, or more than a month, in every verb that takes one."""
+        await cache.set_many({"many": 1, "touched": 1}, ttl=ttl)
+        await cache.set("one", 1, ttl=ttl)
+        await cache.add("added", 1, ttl=ttl)
+        await cache.increment("counted", ttl=ttl)
+        await cache.get_or_set("made", lambda: 1, ttl=ttl)
+        await cache.set("touched", 1, ttl=None)
+        await cache.touch("touched", ttl)
+        names = ["many", "touched", "one", "added", "counted", "made"]
+        if ttl > 1:
+            clock.advance(ttl * 0.9)
+            assert list(await cache.get_many(names)) == names
+        clock.advance(ttl * 0.2 + 0.01)
+        assert await cache.get_many(names) == {}
+
+    async def test_keys_and_tags_of_every_kind(self, cache: Any) -> None:
+        """Blanks, signs that backends use themselves, any alphabet, and the longest ones; none is taken for another."""
+        for index, key in enumerate(ODD_KEYS):
+            await cache.set(key, index, tags=[key])
+        assert await cache.get_many(ODD_KEYS) == {key: index for index, key in enumerate(ODD_KEYS)}
+        kept = dict(enumerate(ODD_KEYS))
+        for index, key in enumerate(ODD_KEYS):
+            removed = (cache.delete, cache.invalidate_tags)[index % 2]
+            await removed(key)
+            kept.pop(index)
+            assert await cache.get_many(ODD_KEYS) == {name: number for number, name in kept.items()}
+            assert await cache.get_or_set(key, lambda: "new", tags=[key]) == "new"
+            assert await cache.delete(key) == 1
+
     async def test_a_ttl_of_zero_leaves_what_is_there(self, cache: Any) -> None:
         """Nothing is stored, and nothing removed."""
         await cache.set("k", "old")
@@ -158,7 +204,7 @@ class VerbTests(CacheTests):
         assert await cache.get_many(["a", "b", "c"]) == {"c": 3}
         assert await cache.delete() == 0
 
-    @pytest.mark.parametrize("key", ["", "x" * 1025, "a\nb", "\ud800", 3, None], ids=ascii)
+    @pytest.mark.parametrize("key", ["", "x" * (LONGEST + 1), "a\nb", "\ud800", 3, None], ids=ascii)
     async def test_an_unfit_key_is_refused(self, cache: Any, key: Any) -> None:
         """At once, naming what was expected."""
         calls = (

@@ -7,13 +7,17 @@ from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.servers import START_SECONDS, RedisServer, free_port, running
 
 SLOTS = 16384
 CLUSTER = "redis+cluster://"
+
+_MOST_TIMED = 1_000_000
+_NOT_TIMED = {"CLIENT", "CONFIG", "HELLO", "SELECT", "SLOWLOG"}
+"""What watching takes, and connections."""
 
 _AGE = """
 local by = tonumber(ARGV[1])
@@ -170,6 +174,44 @@ def empty(url: str) -> None:
 def keys_in(url: str) -> int:
     """Return how many keys a database has."""
     return tell(url, "DBSIZE")
+
+
+class Timed(NamedTuple):
+    """A command that a server ran."""
+
+    seconds: float
+    """Of the server, from beginning to end. Where the system lets others run meanwhile, their time is in it."""
+    words: list[str]
+    """The command and its arguments, at most 32 of them; the last one then says how many more there were."""
+
+    @property
+    def name(self) -> str:
+        return self.words[0].upper()
+
+
+@contextmanager
+def timing(url: str) -> Generator[list[Timed]]:
+    """Have a server time every command of a block, and return a list that holds them when the block has ended.
+
+    The server keeps them in its slow log, which is empty afterwards.
+    """
+    timed: list[Timed] = []
+    before = tell(url, "CONFIG GET", "slowlog-*")
+    for name, value in {"slowlog-max-len": _MOST_TIMED, "slowlog-log-slower-than": 0}.items():
+        tell(url, "CONFIG", "SET", name, value)
+    tell(url, "SLOWLOG", "RESET")
+    try:
+        yield timed
+        timed += [_timed(*entry[2:4]) for entry in reversed(tell(url, "SLOWLOG", "GET", -1))]
+        timed[:] = [one for one in timed if one.name not in _NOT_TIMED]
+    finally:
+        for name, value in before.items():
+            tell(url, "CONFIG", "SET", name, value)
+        tell(url, "SLOWLOG", "RESET")
+
+
+def _timed(microseconds: int, words: list[bytes]) -> Timed:
+    return Timed(microseconds / 1e6, [word.decode(errors="replace") for word in words])
 
 
 def tell(url: str, *command: Any) -> Any:

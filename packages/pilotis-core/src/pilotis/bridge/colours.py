@@ -34,11 +34,12 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """
     name = _blocking_name(verb)
     begin: Callable[..., Coroutine[Any, Any, Any]] = verb
+    at_once: Callable[..., Coroutine[Any, Any, Any]] | None = getattr(verb, "at_once", None)
 
-    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:  # with self: to take it apart, and put it back, takes time
         if running_loop() is not None:
-            return _called_in_loop(self, verb, name, args, kwargs)
-        coroutine = begin(self, *args, **kwargs)
+            return _called_in_loop(verb, name, args, kwargs)
+        coroutine = begin(*args, **kwargs) if at_once is None or not args[0].hot else at_once(*args, **kwargs)
         try:
             yielded = coroutine.send(None)
         except StopIteration as stop:
@@ -46,7 +47,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
         except RuntimeError as error:
             _explain(error)
             raise
-        return _suspended(coroutine, yielded, type(self).__name__, name)
+        return _suspended(coroutine, yielded, type(args[0]).__name__, name)
 
     return _dress(call, verb, name)
 
@@ -102,10 +103,10 @@ def _dress(call: Callable[..., Any], verb: Callable[..., Any], name: str) -> Any
     return call
 
 
-def _called_in_loop(owner: Any, verb: Callable[..., Coroutine[Any, Any, R]], name: str, args: Any, kwargs: Any) -> R:
-    if not _may_block(owner):
+def _called_in_loop(verb: Callable[..., Coroutine[Any, Any, R]], name: str, args: Any, kwargs: Any) -> R:
+    if not _may_block(args[0]):
         refuse(f"{name}()", "async with" if name == "__enter__" else f"await x.{verb.__name__}(...)")
-    return _drive_on_thread(verb(owner, *args, **kwargs), name)
+    return _drive_on_thread(verb(*args, **kwargs), name)
 
 
 def _may_block(owner: object) -> bool:

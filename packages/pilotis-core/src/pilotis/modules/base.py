@@ -276,6 +276,7 @@ def operation(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
             return begin(self, *args, **kwargs)
         return _prepared(self, verb, args, kwargs)
 
+    call.at_once = verb  # pyright: ignore[reportAttributeAccessIssue] - for `blocking`: one call less
     return cast("Callable[P, Coroutine[Any, Any, R]]", call)
 
 

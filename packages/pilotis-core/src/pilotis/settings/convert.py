@@ -235,6 +235,8 @@ def describe(kind: Any) -> str:
         return f"{describe(kind.__origin__)}{_bounds(kind.__metadata__)}"
     if get_origin(kind) in (list, tuple, set, frozenset):
         return f"a list of {describe(get_args(kind)[0])}"
+    if _is_struct(kind):
+        return "a table"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
@@ -267,6 +269,10 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 def _is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, types.UnionType)
 
@@ -278,5 +284,5 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    structs = [part for part in _alternatives(kind) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
+    structs = [part for part in _alternatives(kind) if _is_struct(part)]
     return structs[0] if len(structs) == 1 else None

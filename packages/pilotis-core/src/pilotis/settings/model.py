@@ -28,6 +28,15 @@ class PortableSettings(msgspec.Struct, kw_only=True, frozen=True):
     """Names of capabilities that the provider must have, or the app does not start."""
 
 
+class NearSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """The settings of `[cache.near]`: of what each process keeps at hand of a backend that it shares."""
+
+    max_entries: Count = 10_000
+    """How many entries there may be before the least recently used one is dropped."""
+    ttl: Annotated[float, Meta(ge=0.001, le=LONGEST)] = 5
+    """How long an entry may be served without asking the backend, if its own ttl is not over before that."""
+
+
 class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """The portable settings of `[cache]`."""
 
@@ -38,8 +47,10 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     on_error: Literal["miss", "raise"] = "miss"
     """What get*, set* and get_or_set* do when the backend is down."""
     max_value_bytes: Count | None = None
-    """Values that are longer when encoded are refused."""
-    lease: Seconds = 30
+    """How long values may be as they are stored: encoded, and compressed if they are."""
+    on_too_long: Literal["raise", "miss"] = "raise"
+    """What set* and get_or_set* do with longer ones. "miss" keeps nothing, and removes what was there."""
+    lease: Annotated[float, Meta(ge=0.01, le=LONGEST)] = 30
     """How long a factory that died may keep others waiting."""
     ttl_jitter: Annotated[float, Meta(ge=0, le=1)] = 0
     """0.1 shortens the ttl of each value that is set or computed by up to 10%, so that they do not all end at once."""
@@ -53,6 +64,8 @@ class CacheSettings(PortableSettings, kw_only=True, frozen=True):
     """After so many lost connections in a row, or one time-out, the backend is not asked for a while."""
     breaker_pause: Seconds = 1
     """For how long. Then one call tries whether it is back. 0 asks it always."""
+    near: NearSettings | bool = False
+    """Whether each process keeps at hand what it reads, until it is told of a change. True: as `NearSettings` says."""
 
     def __post_init__(self) -> None:
         if self.secret is not None:

@@ -25,8 +25,8 @@ import msgspec
 from pilotis.bridge import finish, reset_after_fork
 from pilotis.clock import Clock
 from pilotis.errors import OperationError
-from pilotis.modules.cache.envelope import CLAIMED
-from pilotis.modules.cache.provider import Entry
+from pilotis.modules.cache.names import refresh_name
+from pilotis.modules.cache.provider import CLAIM_MARK, Entry
 from pilotis.modules.cache.store import Found, Store
 
 logger = logging.getLogger("pilotis.cache")
@@ -108,16 +108,26 @@ class Claims:
             if standing is None:
                 return turn
 
-    async def release(self, turn: Turn) -> None:
-        """Give back what was claimed and not kept."""
-        if turn.is_claimed:
-            await self._give_back(turn.mine, turn.mark)
+    async def refresh(self, key: str, epochs: Mapping[str, int], rest: float) -> Turn:
+        """Claim to compute the value of `key` anew, while it is there. `mine` of the turn is empty if another one does.
 
-    async def _give_back(self, keys: Sequence[str], mark: bytes) -> None:
+        Where the computation fails, nobody begins the next one, for the same epochs of tags, for `rest` seconds.
+        """
+        turn = await self.attempt([refresh_name(key)], Quest((), epochs, Any, 0.0, {}))
+        turn.rest = rest
+        return turn
+
+    async def release(self, turn: Turn, rest: float = 0.0) -> None:
+        """Give back what was claimed and not kept: at once, or after a rest."""
+        if turn.is_claimed:
+            await self._give_back(turn.mine, turn.mark, rest)
+
+    async def _give_back(self, keys: Sequence[str], mark: bytes, rest: float = 0.0) -> None:
         with self._lock:
             self._held.pop(mark, None)
         if keys:
-            await finish(self._settle(dict.fromkeys(keys), mark))
+            results = {key: Entry(key, mark, rest) if rest else None for key in keys}
+            await finish(self._settle(results, mark))
 
     async def _settle(self, results: Mapping[str, Entry | None], mark: bytes) -> None:
         """Renew or give back. Where the backend fails, the claims are over with their lease, and no caller is told."""
@@ -128,7 +138,7 @@ class Claims:
 
     def _mark(self, epochs: Mapping[str, int]) -> bytes:
         digest = hashlib.blake2b(repr(sorted(epochs.items())).encode(), digest_size=_PART).digest()
-        return CLAIMED + self._process + digest + os.urandom(_PART)
+        return CLAIM_MARK + self._process + digest + os.urandom(_PART)
 
     def _replaceable(self, seen: bytes | None, mark: bytes) -> bytes | None:
         return None if seen is None or self._stands(seen, mark) else seen
@@ -138,12 +148,13 @@ class Claims:
 
         One of this process that nobody here knows is left from an outage.
         """
-        is_same = value[:1] == CLAIMED and value[_EPOCHS] == mark[_EPOCHS]
+        is_same = value[:1] == CLAIM_MARK and value[_EPOCHS] == mark[_EPOCHS]
         return is_same and (value[_PROCESS] != self._process or value in self._held)
 
     async def _attempt(self, turn: Turn, wanted: Mapping[str, bytes | None], quest: Quest) -> dict[str, bytes | None]:
         """Try once, and return what is in the way and may be replaced."""
-        answers = await self._store.claim(wanted, turn.mark, self._lease)
+        # To its end, so that whoever is cancelled gives back what is claimed, and not what is about to be.
+        answers = await finish(self._store.claim(wanted, turn.mark, self._lease))
         if answers is None:  # the backend is down
             turn.is_claimed = False
             turn.mine.extend(wanted)
@@ -212,6 +223,8 @@ class Turn:
         self.mark = mark
         self.is_claimed = True
         self.is_guest = False
+        self.rest = 0.0
+        """How long the claim of a computation that failed stays."""
         self.mine: list[str] = []
         """What is to be computed."""
         self.found: dict[str, Found] = {}
@@ -228,7 +241,11 @@ class Turn:
             return
         kept = {entry.key for entry in entries}
         self.mine = [key for key in self.mine if key not in kept]  # from now on, nothing of it is given back
-        await self._store.keep_claimed(entries, self.mark)
+        try:
+            await finish(self._store.keep_claimed(entries, self.mark))
+        except OperationError:  # the backend did not take it: others need not wait until the claim is over
+            self.mine.extend(kept)
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -236,4 +253,4 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._claims.release(self)
+        await self._claims.release(self, 0.0 if kind is None else self.rest)

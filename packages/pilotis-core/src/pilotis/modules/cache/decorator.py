@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from pilotis.codec import return_type
 from pilotis.errors import ConfigurationError
 from pilotis.keys import DerivedKey, KeyTemplate
 from pilotis.runtime import is_async
@@ -57,10 +56,12 @@ class Recipe:
         self._options = options
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._cache.get_or_set(*self._asked(args, kwargs), **self._terms(args, kwargs))
+        key, factory = self._asked(args, kwargs)
+        return self._cache.get_or_set(key, factory, tags=self._tagged(args, kwargs), **self._options)
 
     async def acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return await self._cache.aget_or_set(*self._asked(args, kwargs), **self._terms(args, kwargs))
+        key, factory = self._asked(args, kwargs)
+        return await self._cache.aget_or_set(key, factory, tags=self._tagged(args, kwargs), **self._options)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         return self._cache.delete(self._key.render(args, kwargs)) > 0
@@ -71,10 +72,8 @@ class Recipe:
     def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Callable[[], Any]]:
         return self._key.render(args, kwargs), functools.partial(self._function, *args, **kwargs)
 
-    def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        tags = [tag.render(args, kwargs) for tag in self._tags]
-        type = self._options["type"]
-        return {**self._options, "tags": tags, "type": return_type(self._function) if type is Any else type}
+    def _tagged(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[str]:
+        return [tag.render(args, kwargs) for tag in self._tags] if self._tags else ()
 
 
 def decorated(function: Callable[P, R], recipe: Recipe) -> CachedFunction[P, R]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import msgspec
@@ -28,9 +29,11 @@ PLAIN = 1
 HEADED = 2
 PACKED = 4
 SIGNED = 5
-CLAIMED = b"\x1f"
 COMPRESSED, PICKLED = 1, 2
 """The flags of what is packed."""
+
+LONGEST_UNPACKED = 64 * 1024 * 1024
+"""Bytes. What is longer is not compressed, so that nothing unpacks to more: a few bytes could fill the memory."""
 
 _FOREIGN = frozenset(range(3, 0x20)) - {PACKED}
 _COUNTABLE = range(-(2**63), 2**63)
@@ -79,6 +82,8 @@ def is_number(data: bytes) -> bool:
 def compressed(sealed: bytes) -> bytes:
     """Return a stored form without a head in less room, if that is possible."""
     flags, body = unpacked(sealed) if sealed[0] == PACKED else (0, sealed)
+    if len(body) > LONGEST_UNPACKED:
+        return sealed
     smaller = bytes([PACKED, flags | COMPRESSED]) + zlib.compress(body)
     return smaller if len(smaller) < len(sealed) else sealed
 
@@ -86,15 +91,25 @@ def compressed(sealed: bytes) -> bytes:
 def unpacked(sealed: bytes, at: str = "value") -> tuple[int, bytes]:
     """Return the flags and the body of a packed form, which is compressed no more.
 
-    Raises `TypeMismatchError` for a corrupted one.
+    Raises `TypeMismatchError` for a corrupted one, and for one that would be longer than `LONGEST_UNPACKED`.
     """
     flags, body = (sealed[1], sealed[2:]) if len(sealed) > 1 else (0, b"")
     if flags & ~(COMPRESSED | PICKLED):
         raise ForeignFormError(f"{at}: packed by a newer version")
+    return flags, _inflated(body, at) if flags & COMPRESSED else body
+
+
+def _inflated(body: bytes, at: str) -> bytes:
+    inflation = zlib.decompressobj()
     try:
-        return flags, zlib.decompress(body) if flags & COMPRESSED else body
+        inflated = inflation.decompress(body, LONGEST_UNPACKED + 1)
     except zlib.error as error:
         raise TypeMismatchError(f"{at}: corrupted data: {error}") from error
+    if len(inflated) > LONGEST_UNPACKED:
+        raise TypeMismatchError(f"{at}: corrupted data: unpacks to more than {LONGEST_UNPACKED} bytes")
+    if not inflation.eof:
+        raise TypeMismatchError(f"{at}: corrupted data: cut off")
+    return inflated
 
 
 def with_head(head: Head, sealed: bytes) -> bytes:
@@ -132,6 +147,22 @@ def unseal(sealed: bytes, type: Any, at: str = "value") -> Any:
     if first in _FOREIGN:
         raise ForeignFormError(f"{at}: written by another version of Pilotis, or signed")
     raise TypeMismatchError(f"{at}: corrupted data, or written by something else")
+
+
+def plain_values(entries: Iterable[bytes | None], names: Iterable[str], type: Any) -> dict[str, Any]:
+    """Return the values of those entries that are there, have no head and are read without a question, by name.
+
+    What is a number, packed, corrupted or of another type is left out.
+    """
+    read = MESSAGEPACK.decoder(type)
+    values: dict[str, Any] = {}
+    for name, entry in zip(names, entries, strict=True):
+        if entry and entry[0] == PLAIN:
+            try:
+                values[name] = read(entry[1:])
+            except Exception:  # noqa: S112 - whoever looks closer is told
+                continue
+    return values
 
 
 def _unseal_packed(sealed: bytes, type: Any, at: str) -> Any:

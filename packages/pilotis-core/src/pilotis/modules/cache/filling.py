@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import math
 import random
@@ -19,6 +18,7 @@ from pilotis.errors import ClosedError, InvalidInputError, OperationTimeoutError
 from pilotis.modules.cache.claims import Claims, Quest, Turn
 from pilotis.modules.cache.envelope import Head, with_head
 from pilotis.modules.cache.provider import Entry
+from pilotis.modules.cache.refreshing import Refreshes
 from pilotis.modules.cache.removals import Removals
 from pilotis.modules.cache.store import Found, Sight, Store
 from pilotis.modules.cache.terms import Terms
@@ -29,8 +29,6 @@ logger = logging.getLogger("pilotis.cache")
 R = TypeVar("R")
 
 CLOSE_SECONDS = 5.0
-REST_SECONDS = 1.0
-"""How long a background refresh that failed is not repeated."""
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -68,15 +66,13 @@ class Filler:
         self._lease = lease
         self._flights = Flights()
         self._claims = Claims(store, context.clock, lease, self._spawn)
+        self.refreshes = Refreshes(store, self._claims, context.clock, self._spawn)
         self.removals = Removals()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         self.removals.after_fork()
-        self._refreshing: dict[Ticket, object] = {}
-        self._resting: dict[Ticket, float] = {}
-        """What could not be refreshed, and until when it is left alone: the oldest first."""
         self._jobs: dict[Job[Any], None] = {}
 
     async def stop(self) -> None:
@@ -89,9 +85,9 @@ class Filler:
 
     # One value
 
-    async def one(self, key: str, fill: Fill) -> Any:
-        """Return the value of `key`, from the cache if it is there."""
-        sight = await self._store.look((key,), fill.tags, fill.type)
+    async def one(self, key: str, fill: Fill, data: Sequence[bytes | None]) -> Any:
+        """Return the value of `key`, from the cache if it is there: in the `data` that was read of key and tags."""
+        sight = await self._store.sight(data, (key,), fill.tags, fill.type)
         now = self._clock.time()
         found = sight.found.get(key)
         (ticket,) = await self._tickets((key,), fill, sight)
@@ -300,30 +296,10 @@ class Filler:
     # In the background
 
     def _refresh(self, ticket: Ticket, fill: Fill, outdated: float) -> None:
-        """Compute a value anew while the old one is served: one at a time, and not at once after one that failed."""
-        if self._resting.get(ticket, 0.0) > self._clock.monotonic():
-            return
-        mine = object()
-        if self._refreshing.setdefault(ticket, mine) is mine:
-            self._spawn(self._refreshed(ticket, fill, outdated), ticket.key)
-
-    async def _refreshed(self, ticket: Ticket, fill: Fill, outdated: float) -> None:
-        try:
-            await self._computed(ticket, fill, outdated)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._tally.errors += 1
-            logger.warning("the factory of %r failed; the old value is served on", fill.keys[ticket.key], exc_info=True)
-            self._rest(ticket)
-        finally:
-            self._refreshing.pop(ticket, None)
-
-    def _rest(self, ticket: Ticket) -> None:
-        now = self._clock.monotonic()
-        for rested in list(itertools.takewhile(lambda other: self._resting[other] <= now, self._resting)):
-            self._resting.pop(rested, None)
-        self._resting[ticket] = now + REST_SECONDS
+        """Compute a value anew, while the old one is served."""
+        epochs = dict(zip(fill.tags, ticket.epochs, strict=True))
+        compute = functools.partial(self._computed, ticket, fill, outdated)
+        self.refreshes.begin(ticket, fill.keys[ticket.key], epochs, compute)
 
     def _spawn(self, work: Coroutine[Any, Any, object], key: str) -> Job[Any]:
         job = self._context.runtime.spawn(work, f"cache {key}", context=detached_context())

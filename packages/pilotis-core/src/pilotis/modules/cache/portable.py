@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final, overload
 
 from pilotis.bridge import blocking, running_loop
 from pilotis.codec import return_type
-from pilotis.errors import TypeMismatchError, UsageError
+from pilotis.errors import UsageError
 from pilotis.keys import check_text, glob
 from pilotis.modules.base import operation
 from pilotis.modules.cache.decorator import CachedFunction, Recipe, decorated
+from pilotis.modules.cache.epochs import epoch_entry, new_epoch, tagged
 from pilotis.modules.cache.filling import Fill
 from pilotis.modules.cache.provider import CacheCapability, Entry
 from pilotis.modules.cache.space import Space
-from pilotis.modules.cache.store import epoch_entry, new_epoch, tagged
+from pilotis.modules.cache.store import UNCLEAR
 from pilotis.modules.cache.terms import (
     Duration,
-    Terms,
     Ttl,
     TtlOf,
     check_mapping,
@@ -69,21 +69,10 @@ class Cache(Space):
     async def aget(self, key: str, default: Any = None, *, type: Any = Any) -> Any:
         """Return the value of `key`, or `default` where there is none."""
         mapped = self._names.key(key)
-        data = (await self._store.read((mapped,)))[0]
-        if data is not None and data[:1] == b"\x02":
-            data = await self._store.current(mapped, data)
-        if data is None:
-            self._tally.misses += 1
-            return default
-        try:
-            value = self._store.unseal(data, type)
-        except TypeMismatchError:
-            self._tally.misses += 1
-            await self._store.reject(mapped, data)
-            return default
-        size = len(data)
-        self._tally.hits += 1
-        self._tally.bytes_read += size
+        data = self._store.at_hand((mapped,)) or await self._store.asked((mapped,))
+        value = self._store.plain(data[0], type)
+        if value is UNCLEAR:
+            return (await self._store.values(data, (mapped,), (key,), type)).get(key, default)
         return value
 
     get = blocking(aget)
@@ -97,14 +86,11 @@ class Cache(Space):
     @operation
     async def aget_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
         """Return the values of those `keys` that have one, in their order. One call of the provider for all."""
-        names = {self._names.key(key): key for key in checked_keys(keys)}
+        names = checked_keys(keys)
         if not names:
             return {}
-        values = await self._store.values(list(names), type)
-        hits, misses = len(values), len(names) - len(values)
-        self._tally.hits += hits
-        self._tally.misses += misses
-        return {names[mapped]: value for mapped, value in values.items()}
+        mapped = self._names.keys(names)
+        return await self._store.values(await self._store.read(mapped), mapped, names, type)
 
     get_many = blocking(aget_many)
 
@@ -113,14 +99,18 @@ class Cache(Space):
     @operation
     async def aset(self, key: str, value: object, *, ttl: Ttl = ..., tags: Iterable[str] = ()) -> None:
         """Store a value for `ttl`, in place of what is there. `invalidate_tags` of any of its `tags` ends it sooner."""
-        await self._set({check_text(key, "key"): value}, ttl, tags)
+        mapped, seconds, mapped_tags = self._names.key(key), checked_ttl(ttl, self._default_ttl), self._tags(tags)
+        await self._keep({mapped: self._store.sealed(value, _place(key))}, seconds, mapped_tags)
 
     set = blocking(aset)
 
     @operation
     async def aset_many(self, values: Mapping[str, object], *, ttl: Ttl = ..., tags: Iterable[str] = ()) -> None:
         """Store several values, in one call of the provider. If one cannot be encoded, none is stored."""
-        await self._set(values, ttl, tags)
+        check_mapping(values, "values")
+        seconds, mapped_tags = checked_ttl(ttl, self._default_ttl), self._tags(tags)
+        sealed = {self._names.key(key): self._store.sealed(value, _place(key)) for key, value in values.items()}
+        await self._keep(sealed, seconds, mapped_tags)
 
     set_many = blocking(aset_many)
 
@@ -131,7 +121,7 @@ class Cache(Space):
         Raises while the backend is down. With a ttl of 0 nothing is stored, and the answer is False.
         """
         seconds = checked_ttl(ttl, self._default_ttl)
-        entry = Entry(self._names.key(key), self._store.sealed(value), seconds)
+        entry = Entry(self._names.key(key), self._store.sealed(value, must_fit=True), seconds)
         if seconds == 0:
             return False
         (stored,) = await self._store.write_strictly((entry,), only_absent=True)
@@ -187,7 +177,7 @@ class Cache(Space):
         A value that this process is computing at this moment is not kept either; where another process
         computes it, use a tag.
         """
-        mapped = [self._names.key(key) for key in checked_keys(keys)]
+        mapped = self._names.keys(checked_keys(keys))
         return await self._remove(mapped) if mapped else 0
 
     delete = blocking(adelete)
@@ -295,7 +285,14 @@ class Cache(Space):
         mapped = self._names.key(key)
         terms = checked_terms(self._default_ttl, ttl, stale_for, refresh_ahead, timeout)
         kind = return_type(factory) if type is Any else type
-        return await self._filler.one(mapped, self._fill({mapped: key}, tags, terms, kind, factory))
+        check_function(factory, "factory")
+        mapped_tags = self._tags(tags)
+        names = (mapped, *mapped_tags)
+        data = self._store.at_hand(names) or await self._store.asked(names)
+        if not mapped_tags and (value := self._store.plain(data[0], kind)) is not UNCLEAR:
+            return value
+        fill = Fill({mapped: key}, mapped_tags, terms, kind, factory, running_loop())
+        return await self._filler.one(mapped, fill, data)
 
     get_or_set = blocking(aget_or_set)
 
@@ -315,10 +312,11 @@ class Cache(Space):
         asked for is ignored. Keys that somebody else computes at this moment are waited for. `ttl` and `tags` are for
         each of the computed values. The rest is as with `get_or_set`.
         """
-        names = {self._names.key(key): key for key in checked_keys(keys)}
+        asked = checked_keys(keys)
+        names = dict(zip(self._names.keys(asked), asked, strict=True))
         terms = checked_terms(self._default_ttl, ttl)
         kind = value_type(factory) if type is Any else type
-        fill = self._fill(names, tags, terms, kind, factory)
+        fill = Fill(names, self._tags(tags), terms, kind, check_function(factory, "factory"), running_loop())
         if not names:
             return {}
         return {names[mapped]: value for mapped, value in (await self._filler.many(fill)).items()}
@@ -355,16 +353,10 @@ class Cache(Space):
 
     # Parts of verbs
 
-    async def _set(self, values: Mapping[str, object], ttl: Ttl, tags: Iterable[str]) -> None:
-        check_mapping(values, "values")
-        seconds = checked_ttl(ttl, self._default_ttl)
-        mapped_tags = self._tags(tags)
-        sealed = {
-            self._names.key(key): self._store.sealed(value, f"value of {key!r}"[:100]) for key, value in values.items()
-        }
+    async def _keep(self, sealed: Mapping[str, bytes], seconds: float | None, tags: Sequence[str]) -> None:
         if not sealed or seconds == 0:
             return
-        epochs = await self._store.epochs(mapped_tags)
+        epochs = await self._store.epochs(tags) if tags else {}
         self._filler.removals.note(sealed)
         await self._store.keep(
             [Entry(key, tagged(data, epochs), self._store.spread(seconds)) for key, data in sealed.items()]
@@ -378,10 +370,9 @@ class Cache(Space):
         self._tally.deletes += removed
         return removed
 
-    def _fill(
-        self, names: Mapping[str, str], tags: Iterable[str], terms: Terms, kind: Any, factory: Callable[..., Any]
-    ) -> Fill:
-        return Fill(names, self._tags(tags), terms, kind, check_function(factory, "factory"), running_loop())
+
+def _place(key: str) -> str:
+    return f"value of {key!r}"[:100]
 
 
 def value_type(factory: Callable[..., Any]) -> Any:

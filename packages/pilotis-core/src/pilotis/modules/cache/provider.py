@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Flag, auto
 from typing import ClassVar
 
 import msgspec
 
+from pilotis.backoff import Backoff
 from pilotis.errors import UnsupportedError
 from pilotis.provider import Provider
+
+CLAIM_MARK = b"\x1f"
+"""How the mark of a claim begins, and no value."""
+
+POLLS = Backoff.exponential(0.004, factor=1.02, maximum=0.25, jitter=0.2)
+"""The pauses between asking whether a claim still stands: each a few hundredths of the wait so far."""
+
+ReadNow = Callable[[Sequence[str]], "list[bytes | None] | None"]
 
 
 class CacheCapability(Flag):
@@ -23,6 +32,11 @@ class CacheCapability(Flag):
     SINGLE_FLIGHT = auto()
     """Processes can claim a key while they compute its value, and wait for one another: `claim`, `settle`,
     `await_change`. Without it `get_or_set` computes once in each process."""
+    PUSH = auto()
+    """Who waits for the claim of another process is woken at once when that is settled. Without it, but with
+    SINGLE_FLIGHT, he asks, with pauses that grow from 4 ms to a quarter of a second."""
+    TRACKING = auto()
+    """It tells of every change to its keys, whoever makes it: `track`, `read_entries`. The near cache needs it."""
     BOUNDED = auto()
     """It never holds more entries than its option `max_entries`, and evicts what was used least recently."""
 
@@ -55,6 +69,15 @@ class CacheProvider(Provider):
         All in one round trip. The bytes are those that were written, to the last one. A key may be named twice.
         """
 
+    def read_now(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        """Do as `read` where that takes no waiting at all, and no I/O; else return None, and `read` is asked.
+
+        Optional, for what is in the memory of this process: it saves two coroutines for every hit. It does not fail. A
+        class that overrides `read` alone has changed all reading: what it inherits of this is not asked then. Nor is
+        that of an `asyncio_only` provider.
+        """
+        return None
+
     @abstractmethod
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         """Keep each entry for its own ttl, and tell of each, in order, whether it was stored. There is at least one.
@@ -84,7 +107,7 @@ class CacheProvider(Provider):
     async def expire(self, key: str, ttl: float | None) -> bool:
         """Have the entry last `ttl` seconds from now, None for good, and tell whether there is such an entry.
 
-        Its value stays. For an absent one nothing is created.
+        Its value stays. For an absent one nothing is created. A claim (below) is no entry here: it stays as it is.
         """
 
     async def remove_matching(self, pattern: str) -> int | None:
@@ -98,15 +121,16 @@ class CacheProvider(Provider):
         """
         raise UnsupportedError("MATCHING", self.name or type(self).__name__)
 
-    # Computing once among processes. A claim is an entry like any other, whose value is a mark: it is read, replaced by
-    # `write`, in the way of `only_absent`, removed and over after its ttl. No two computations have the same mark.
+    # Computing once among processes. A claim is an entry like any other, whose value is a mark, which begins with
+    # `CLAIM_MARK`: it is read, replaced by `write`, in the way of `only_absent`, removed and over after its ttl; only
+    # `expire` does not know it. No two computations have the same mark.
 
     async def claim(self, keys: Mapping[str, bytes | None], mark: bytes, ttl: float) -> list[Entry | None]:
         """Keep `mark` for `ttl` seconds under each key that has no entry, or exactly the value that is named with it.
 
         For each key in order: None if it is claimed now, else the entry that is there, with the ttl that it has left.
-        There is at least one key. All in one round trip; each key by itself is atomic, and of several claimers at once
-        one succeeds. Optional: CacheCapability.SINGLE_FLIGHT.
+        There is at least one key. All in one round trip, or in two; each key by itself is atomic, and of several
+        claimers at once one succeeds. Optional: CacheCapability.SINGLE_FLIGHT.
         """
         raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
 
@@ -124,6 +148,45 @@ class CacheProvider(Provider):
 
         Returns at once if it is not there any more. A settlement between looking and waiting is not missed. That a
         claim is over, removed or replaced by `write` need not be noticed. Many may wait at once, for the same key and
-        for others; waiting takes no connection from other verbs. Optional: CacheCapability.SINGLE_FLIGHT.
+        for others; waiting takes no connection from other verbs. Optional: CacheCapability.SINGLE_FLIGHT. This one
+        reads the key again and again, with growing pauses; a backend that can push overrides it, and declares
+        CacheCapability.PUSH.
         """
-        raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
+        if CacheCapability.SINGLE_FLIGHT not in self.capabilities:
+            raise UnsupportedError("SINGLE_FLIGHT", self.name or type(self).__name__)
+        clock, asked = self.context.clock, 0
+        deadline = clock.monotonic() + timeout
+        while await self.read([key]) == [mark]:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return False
+            asked += 1
+            await clock.pause(min(left, POLLS.delay(asked)))
+        return True
+
+    # Keeping entries at hand, in the memory of each process
+
+    async def read_entries(self, keys: Sequence[str]) -> list[Entry | None]:
+        """Do as `read`, and tell of each entry the ttl that it has left, too. Optional: CacheCapability.TRACKING."""
+        raise UnsupportedError("TRACKING", self.name or type(self).__name__)
+
+    async def track(self, prefix: str, on_change: Callable[[Collection[str] | None], object]) -> None:
+        """Tell of changes to the keys that begin with `prefix`, until that is cancelled; raise once it is not possible.
+
+        Calls `on_change(None)` as soon as every later change will be told, and again where any key may have changed.
+        Then `on_change(keys)` for what was written, counted, claimed, settled, removed, or prolonged, by whatever
+        process, at the latest a moment after the change is seen by `read`, and never before; an entry whose ttl is
+        over need not be told. `on_change` takes no time. A lost connection is noticed within seconds, and raised.
+        Called under an event loop, on which it may stay for hours. Optional: CacheCapability.TRACKING.
+        """
+        raise UnsupportedError("TRACKING", self.name or type(self).__name__)
+
+
+def now_reader(provider: CacheProvider) -> ReadNow | None:
+    """Return the `read_now` of a provider; None where it has none, or where its class overrides `read` alone."""
+    for kind in type(provider).__mro__:
+        if kind is not CacheProvider and "read_now" in vars(kind):
+            return provider.read_now
+        if "read" in vars(kind):
+            return None
+    return None

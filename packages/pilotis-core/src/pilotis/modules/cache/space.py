@@ -12,16 +12,18 @@ from weakref import WeakValueDictionary
 from pilotis.bridge import blocking, reset_after_fork
 from pilotis.context import Context
 from pilotis.durations import optional_seconds
+from pilotis.errors import ConfigurationError
 from pilotis.keys import check_text
 from pilotis.modules.base import Guard, Portable
 from pilotis.modules.cache.breaker import Breaker, Gate, Watch
 from pilotis.modules.cache.filling import Filler
 from pilotis.modules.cache.names import Names
-from pilotis.modules.cache.provider import CacheProvider
+from pilotis.modules.cache.near import Near
+from pilotis.modules.cache.provider import CacheCapability, CacheProvider
 from pilotis.modules.cache.stats import CacheStats, Tally
 from pilotis.modules.cache.store import Store
 from pilotis.modules.cache.terms import checked_keys
-from pilotis.settings.model import CacheSettings
+from pilotis.settings.model import CacheSettings, NearSettings
 
 if TYPE_CHECKING:
     from pilotis.modules.event.declaring import Declarations
@@ -50,11 +52,28 @@ class Space(Portable[CacheProvider]):
         self._names = Names(self.context.name, () if space is None else (check_text(space, "cache.namespace"),))
         self._tally = Tally()
         self.breaker = Breaker(self.settings, self.context.clock, self._tally)
-        self._store = Store(self, self._provider, self.settings, self.context.clock, self._tally)
+        self._near = self._near_cache()
+        self._store = Store(self, self._provider, self.settings, self.context.clock, self._tally, near=self._near)
         self._filler = Filler(self._store, self.context, self.settings.lease)
 
     def after_fork(self) -> None:
         self._nesting = threading.Lock()
+
+    def _near_cache(self) -> Near | None:
+        """Return what keeps entries at hand, where the settings say so and they are not in this process anyway.
+
+        Raises `ConfigurationError` where the provider cannot have them kept up with changes.
+        """
+        if not self.settings.near or not self._own.shared:
+            return None
+        if CacheCapability.TRACKING not in self._own.capabilities:
+            raise ConfigurationError(
+                f"{self.provider_name!r} does not tell of changes (it lacks CacheCapability.TRACKING), so nothing may "
+                "be kept at hand; leave `near` out, or set it to false",
+                path="cache.near",
+            )
+        settings = NearSettings() if self.settings.near is True else self.settings.near
+        return Near(self._provider, self._names.prefix, settings, self.context, self.explain, tally=self._tally)
 
     def namespace(self, name: str) -> Self:
         """Return a cache of its own within this one: other keys and tags, the same provider, settings and statistics.
@@ -121,8 +140,14 @@ class Space(Portable[CacheProvider]):
     async def ready(self) -> None:
         """Leave the opening to the first call of the provider: a backend that is down may be a miss."""
 
+    async def _started(self) -> None:
+        if self._near is not None:
+            self._near.start()
+
     async def _stopping(self) -> None:
         await self._filler.stop()
+        if self._near is not None:
+            await self._near.stop()
 
     def _warm(self) -> None:
         super()._warm()

@@ -21,6 +21,10 @@ class CacheStats(msgspec.Struct, kw_only=True, frozen=True):
     """Failed calls of the provider, taken for a miss or a drop, and factories that failed in the background."""
     bytes_read: int = 0
     bytes_written: int = 0
+    near_hits: int = 0
+    """Readings that the near cache answered alone, without asking the backend."""
+    too_long: int = 0
+    """Values that were not kept because of `max_value_bytes`, where the settings say `on_too_long = "miss"`."""
     outages: int = 0
     """How often the circuit breaker opened, because the backend did not answer."""
     refused: int = 0
@@ -36,7 +40,7 @@ class Tally:
     def __init__(self) -> None:
         self.hits = self.misses = self.stale = self.sets = self.deletes = 0
         self.factory_calls = self.errors = self.bytes_read = self.bytes_written = 0
-        self.outages = self.refused = 0
+        self.near_hits = self.too_long = self.outages = self.refused = 0
 
     def taken(self) -> CacheStats:
         """Return the numbers as they are now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -12,24 +11,25 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pilotis.clock import Clock
+from pilotis.codec import MESSAGEPACK
 from pilotis.errors import InvalidInputError, OperationError, TypeMismatchError
 from pilotis.modules.base import Guard
 from pilotis.modules.cache.breaker import OUTAGE, Breaker
-from pilotis.modules.cache.envelope import HEADED, Head, compressed, is_broken, split, with_head
+from pilotis.modules.cache.envelope import HEADED, PLAIN, Head, compressed, is_broken, plain_values, split
+from pilotis.modules.cache.epochs import NEVER, Epochs, epoch_entry, epoch_of, is_current, new_epoch
 from pilotis.modules.cache.forms import serializer_of, signer_of
-from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry
+from pilotis.modules.cache.near import Near
+from pilotis.modules.cache.provider import CacheCapability, CacheProvider, Entry, now_reader
 from pilotis.modules.cache.stats import Tally
 from pilotis.settings.model import CacheSettings
 
 R = TypeVar("R")
 
-Epochs = Mapping[str, int | None]
-
-_LONGEST_EPOCH = 19
 _ABSENCE = "absence"
 
-NEVER = 0
-"""The epoch of a tag while the backend keeps none: a value that has it is a miss."""
+_read_any = MESSAGEPACK.decoder(Any)
+UNCLEAR = object()
+"""No value: what was read is absent, has a head or does not fit."""
 
 
 class Host(Protocol):
@@ -69,14 +69,23 @@ class Store:
     """The provider, with the manners of a cache. Shared by all namespaces of a portable class."""
 
     def __init__(
-        self, host: Host, provider: CacheProvider, settings: CacheSettings, clock: Clock, tally: Tally
+        self,
+        host: Host,
+        provider: CacheProvider,
+        settings: CacheSettings,
+        clock: Clock,
+        tally: Tally,
+        *,
+        near: Near | None = None,
     ) -> None:
         self.tally = tally
-        self._provider = provider
+        self._provider = near or provider
+        self._read_now = now_reader(self._provider)
         self._host = host
         self._clock = clock
         self._forgives = settings.on_error == "miss"
         self._longest = settings.max_value_bytes or math.inf
+        self._drops_long = settings.on_too_long == "miss"
         self._compress_above = settings.compress_above or math.inf
         self._jitter = settings.ttl_jitter
         self._signer = signer_of(settings.secret)
@@ -89,8 +98,19 @@ class Store:
 
     # Calls of the provider
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    def at_hand(self, keys: Sequence[str]) -> Sequence[bytes | None] | None:
+        """Return what the provider has, if it tells at once; else None, and `asked` has to be."""
+        if self._read_now is None or not (self._host.hot or self._host.is_open):
+            return None
+        data = self._read_now(keys)
+        return data if data is None or self._signer is None else self._authenticated(keys, data)
+
+    async def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Return what the provider has; while it is down, nothing."""
+        return self.at_hand(keys) or await self.asked(keys)
+
+    async def asked(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Return what the provider has when it is asked; while it is down, nothing."""
         try:
             if not self._host.hot:
                 await self.opened()
@@ -101,6 +121,9 @@ class Store:
             return [None] * len(keys)
         if self._ailing:
             self._recover("read")
+        return self._authenticated(keys, data)
+
+    def _authenticated(self, keys: Sequence[str], data: Sequence[bytes | None]) -> Sequence[bytes | None]:
         return data if self._signer is None else list(map(self.authentic, keys, data))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
@@ -194,7 +217,10 @@ class Store:
 
         An entry that lacks one of `tags`, or has one that was invalidated since, is not found.
         """
-        data = await self.read((*keys, *tags))
+        return await self.sight(await self.read((*keys, *tags)), keys, tags, type)
+
+    async def sight(self, data: Sequence[bytes | None], keys: Sequence[str], tags: Sequence[str], type: Any) -> Sight:
+        """Return what `look` does, of what was read."""
         epochs = dict(zip(tags, map(epoch_of, data[len(keys) :]), strict=True))
         seen = {key: entry for key, entry in zip(keys, data[: len(keys)], strict=True) if entry is not None}
         found = await self.judged(seen, tags, epochs, type)
@@ -215,23 +241,43 @@ class Store:
                 found[key] = entry
         return found
 
-    async def values(self, keys: Sequence[str], type: Any) -> dict[str, Any]:
-        """Return the fresh values by key, in order."""
-        found = (await self.look(keys, (), type)).found
-        now = self._clock.time()
-        return {key: entry.value for key, entry in found.items() if entry.expires > now}
+    def plain(self, data: bytes | None, type: Any) -> Any:
+        """Return the value of an entry without a head, and count the hit; UNCLEAR where `sight` has to look closer.
 
-    async def current(self, key: str, data: bytes) -> bytes | None:
-        """Return the stored form inside an entry, without its head; None if it is out of date."""
-        if data[:1] != HEADED_BYTE:
-            return data
-        part = await self._split(key, data)
-        if part is None:
-            return None
-        head, sealed = part
-        is_fresh = head.expires is None or head.expires > self._clock.time()
-        epochs = await self._read_epochs(list(head.epochs)) if is_fresh else {}
-        return sealed if is_fresh and is_current(head, (), epochs) else None
+        Most entries are of this kind, and most of what a cache does is to read them.
+        """
+        if not data or data[0] == HEADED:
+            return UNCLEAR
+        try:
+            value = _read_any(data[1:]) if type is Any and data[0] == PLAIN else self.unseal(data, type)
+        except Exception:  # whoever looks closer is told
+            return UNCLEAR
+        tally, size = self.tally, len(data)
+        tally.hits += 1
+        tally.bytes_read += size
+        return value
+
+    async def values(
+        self, data: Sequence[bytes | None], keys: Sequence[str], names: Sequence[str], type: Any
+    ) -> dict[str, Any]:
+        """Return the fresh values of what was read, by the names of their keys, in order. Counts hits and misses."""
+        values = plain_values(data, names, type)
+        if len(values) + data.count(None) < len(data):
+            values = await self._values_closely(data, keys, names, type)
+        else:
+            self.tally.bytes_read += sum(map(len, filter(None, data)))
+        hits, misses = len(values), len(data) - len(values)
+        self.tally.hits += hits
+        self.tally.misses += misses
+        return values
+
+    async def _values_closely(
+        self, data: Sequence[bytes | None], keys: Sequence[str], names: Sequence[str], type: Any
+    ) -> dict[str, Any]:
+        seen = {key: entry for key, entry in zip(keys, data, strict=True) if entry is not None}
+        found, now = await self.judged(seen, (), {}, type), self._clock.time()
+        fresh = {key: entry.value for key, entry in found.items() if entry.expires > now}
+        return {name: fresh[key] for key, name in zip(keys, names, strict=True) if key in fresh}
 
     async def reject(self, key: str, data: bytes) -> None:
         """Remove what could not be read, unless somebody who asks for another type can read it."""
@@ -288,14 +334,19 @@ class Store:
 
     # Writing
 
-    def sealed(self, value: object, at: str = "value") -> bytes:
-        """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long."""
+    def sealed(self, value: object, at: str = "value", *, must_fit: bool = False) -> bytes:
+        """Return the stored form of a value. Raises `InvalidInputError` if it cannot be encoded, or is too long.
+
+        Where the settings have long values dropped, only what `must_fit` is refused for its length.
+        """
         data = self._seal(value, at)
-        if len(data) > self._longest:
+        if len(data) > self._compress_above:
+            data = compressed(data)
+        if len(data) > self._longest and (must_fit or not self._drops_long):
             raise InvalidInputError(
-                f"{at}: expected at most {self._longest} bytes when encoded (cache.max_value_bytes), got {len(data)}"
+                f"{at}: expected at most {self._longest} bytes when stored (cache.max_value_bytes), got {len(data)}"
             )
-        return compressed(data) if len(data) > self._compress_above else data
+        return data
 
     def spread(self, ttl: float | None) -> float | None:
         """Return a ttl that ends a little sooner, by chance, where the settings say so."""
@@ -303,42 +354,29 @@ class Store:
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Write entries and count them."""
-        if not entries:
-            return
-        self._count(entries, await self.write(entries))
+        fit, too_long = self._sorted(entries)
+        if too_long:
+            await self.forget(too_long)
+        if fit:
+            self._count(fit, await self.write(fit))
 
     async def keep_claimed(self, entries: Sequence[Entry], mark: bytes) -> None:
         """Write entries in the place of their claims, and count them."""
-        signed = {entry.key: entry for entry in self._signed(entries)}
-        self._count(entries, await self.settle(signed, mark))
+        fit, too_long = self._sorted(entries)
+        signed: dict[str, Entry | None] = {entry.key: entry for entry in self._signed(fit)}
+        settled = await self.settle(signed | dict.fromkeys(too_long), mark)
+        self._count(fit, settled[: len(fit)])
+
+    def _sorted(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], list[str]]:
+        """Return the entries to be kept, and the keys of those that are dropped because they are too long."""
+        too_long = [entry.key for entry in entries if len(entry.value) > self._longest] if self._drops_long else []
+        if not too_long:
+            return entries, too_long
+        self.tally.too_long += len(too_long)
+        return [entry for entry in entries if len(entry.value) <= self._longest], too_long
 
     def _count(self, entries: Sequence[Entry], stored: Sequence[bool]) -> None:
         count = sum(stored)
         size = sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
         self.tally.sets += count
         self.tally.bytes_written += size
-
-
-HEADED_BYTE = bytes([HEADED])
-
-
-def tagged(sealed: bytes, epochs: Mapping[str, int]) -> bytes:
-    """Return a stored form that is out of date once one of the epochs has passed."""
-    return with_head(Head(epochs=dict(epochs)), sealed)
-
-
-def is_current(head: Head, tags: Sequence[str], epochs: Epochs) -> bool:
-    """Tell whether an entry has all of `tags`, and none of its own was invalidated or lost its epoch."""
-    return all(tag in head.epochs for tag in tags) and all(epochs[tag] == mine for tag, mine in head.epochs.items())
-
-
-def epoch_of(data: bytes | None) -> int | None:
-    return None if data is None or len(data) > _LONGEST_EPOCH or not data.isdigit() else int(data)
-
-
-def epoch_entry(tag: str, epoch: int) -> Entry:
-    return Entry(tag, b"%d" % epoch, None)
-
-
-def new_epoch() -> int:
-    return (int.from_bytes(os.urandom(8)) >> 1) + 1  # not from `random`, which tests and simulations seed alike

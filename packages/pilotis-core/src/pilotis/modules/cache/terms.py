@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from types import EllipsisType
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from pilotis.durations import optional_seconds, seconds
 from pilotis.errors import InvalidInputError
-from pilotis.keys import check_text
+from pilotis.keys import check_texts
 
 Duration = float | timedelta
 Ttl = Duration | None | EllipsisType
@@ -52,6 +53,17 @@ def checked_terms(
     timeout: Duration | None = None,
 ) -> Terms:
     """Return the terms. Raises `InvalidInputError` naming the argument that cannot be used."""
+    if callable(ttl):
+        return _terms(default, ttl, stale_for, refresh_ahead, timeout)
+    try:
+        return _known_terms(default, ttl, stale_for, refresh_ahead, timeout)
+    except TypeError:  # an argument that has no hash, and is refused
+        return _terms(default, ttl, stale_for, refresh_ahead, timeout)
+
+
+def _terms(
+    default: float | None, ttl: TtlOf, stale_for: Duration, refresh_ahead: float | None, timeout: Duration | None
+) -> Terms:
     return Terms(
         ttl if callable(ttl) else checked_ttl(ttl, default),
         default,
@@ -59,6 +71,10 @@ def checked_terms(
         0.0 if refresh_ahead is None else _checked_eagerness(refresh_ahead),
         optional_seconds(timeout, "timeout"),
     )
+
+
+# A program has few terms and asks for them at every call. True is not 1 here, so the kinds of arguments count, too.
+_known_terms = lru_cache(maxsize=256, typed=True)(_terms)
 
 
 def checked_ttl(ttl: Ttl, default: float | None) -> float | None:
@@ -72,7 +88,7 @@ def checked_keys(keys: Iterable[str], at: str = "keys") -> list[str]:
     """Return the texts, each once, in order. Raises `InvalidInputError` for what is not text, and for a single text."""
     if isinstance(keys, str) or not isinstance(keys, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - input
         raise InvalidInputError(f"{at}: expected several, such as a list, got {type(keys).__name__}")
-    return list(dict.fromkeys(check_text(key, f"{at}[{index}]") for index, key in enumerate(keys)))
+    return list(dict.fromkeys(check_texts(list(keys), at)))
 
 
 def check_mapping(values: object, at: str) -> None:
