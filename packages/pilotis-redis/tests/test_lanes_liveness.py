@@ -190,6 +190,17 @@ async def test_what_an_older_life_took_is_refused(make_hand: Start, redis_url: s
     assert 3 == sum(state.counters["fenced"] for state in states)
 
 
+async def test_what_a_life_settles_that_has_just_ended_is_counted(make_hand: Start, redis_url: str) -> None:
+    """It was told by another answer that it is taken for dead, and nobody has let go of it yet."""
+    hand = make_hand(redis_url)
+    await hand.declare("a")
+    await hand.emit("a", "1")
+    taken = await hand.take("a")
+    hand.worker._life.is_over = True
+    assert [False] == await hand.settle(taken)
+    assert 1 == (await hand.lanes.states(["a"]))[0].counters["fenced"]
+
+
 async def test_suspects_are_taken_one_at_a_time(make_hand: Start, redis_url: str) -> None:
     """Of all lanes together, by `take` and by the read that waits; the others come when that is settled."""
     hand = make_hand(redis_url)

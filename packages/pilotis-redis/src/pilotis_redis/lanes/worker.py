@@ -240,7 +240,8 @@ class Worker:
 
     async def _refuse(self, endings: Iterable[Ending]) -> None:
         """Count what comes from lives that are over."""
-        stale = [ending for ending in endings if ending.taken.worker != self.id]
+        living = None if self._life is None or self._life.is_over else self._life.id
+        stale = [ending for ending in endings if ending.taken.worker != living]
         if stale:
             logger.warning("%d entries were settled in vain: their worker had been taken for dead", len(stale))
             await refuse(self._link, self._keys, stale)
