@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from pilotis_testing.clock import until
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 TICKING = """
 import os

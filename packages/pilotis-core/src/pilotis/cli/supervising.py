@@ -143,9 +143,9 @@ class Supervisor:
         facts: dict[str, Any] = {"place": place.number, "child": child.pid, "exit_code": code}
         if self._stopping:
             place.child = None
-        elif not (child.worked or self._worked or self._sources):
+        elif code > 0 and not (self._worked or self._sources):  # what a signal ended might have worked
             place.child = None
-            self._code = code if code > 0 else 128 - code
+            self._code = code
             logger.error("process could not start", extra=facts)
             self._stop()
         else:

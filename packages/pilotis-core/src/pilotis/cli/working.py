@@ -17,55 +17,62 @@ from pilotis.cli.supervising import Supervisor
 from pilotis.cli.watching import Sources
 from pilotis.errors import InvalidInputError
 
+PlaceArgument = Annotated[
+    str | None, typer.Argument(metavar="MODULE:NAME", help="The app, as with --app.", show_default=False)
+]
+ProcessesOption = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many processes work side by side.")]
+ConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        help="How many event handlers run at once in each process, of all subscriptions together.",
+        show_default=False,
+    ),
+]
+GraceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait at the end for what is under way. Else `event.grace` and `workflow.grace`.",
+        show_default=False,
+    ),
+]
+ReloadOption = Annotated[bool, typer.Option("--reload", help="Start afresh when the code changes: for development.")]
+HealthOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--health-file",
+        metavar="PATH",
+        help=f"A file to touch every {BEAT:g} s while the worker is alive, and to remove at its end.",
+        show_default=False,
+    ),
+]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="How log lines are written: logfmt or json. Else as the app says, or logfmt.",
+        show_default=False,
+    ),
+]
+LifelineOption = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="What ties a child to its parent, with --processes.", hidden=True)
+]
+
 
 def worker(
-    place: Annotated[
-        str | None, typer.Argument(metavar="MODULE:NAME", help="The app, as with --app.", show_default=False)
-    ] = None,
+    place: PlaceArgument = None,
     *,
     app: AppOption = None,
-    processes: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many processes work side by side.")] = 1,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER",
-            min=1,
-            help="How many event handlers run at once in each process, of all subscriptions together.",
-            show_default=False,
-        ),
-    ] = None,
-    grace: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            help="How long to wait at the end for what is under way. Else `event.grace` and `workflow.grace`.",
-            show_default=False,
-        ),
-    ] = None,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Start afresh when the code changes: for development.")
-    ] = False,
-    health: Annotated[
-        Path | None,
-        typer.Option(
-            "--health-file",
-            metavar="PATH",
-            help=f"A file to touch every {BEAT:g} s while the worker is alive, and to remove at its end.",
-            show_default=False,
-        ),
-    ] = None,
-    log_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="How log lines are written: logfmt or json. Else as the app says, or logfmt.",
-            show_default=False,
-        ),
-    ] = None,
-    lifeline: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="For children of --processes.", hidden=True)
-    ] = None,
+    processes: ProcessesOption = 1,
+    concurrency: ConcurrencyOption = None,
+    grace: GraceOption = None,
+    reload: ReloadOption = False,
+    health: HealthOption = None,
+    log_format: LogFormatOption = None,
+    lifeline: LifelineOption = None,
 ) -> None:
     """Handle events and run workflows until SIGTERM or Ctrl+C; then finish what was begun. A second one ends at once.
 
