@@ -39,7 +39,7 @@ def trade(shop: Shop, progress: Callable[[], object]) -> Outcome:
         if has_new_prices(order):
             settle(under_way, outcome, progress, leave=0)
             take_prices(order)
-        under_way.append((order, app.workflow.start(place_order, order, id=f"order-{order.id}")))
+        under_way.append((order, app.workflow.start(place_order, order, id=f"order-{order.id}-{records.price_list}")))
         settle(under_way, outcome, progress, leave=IN_FLIGHT - 1)
     settle(under_way, outcome, progress, leave=0)
     app.event.drain(60)
