@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from pilotis.bridge import Latch
 
 from pilotis_redis.lanes.entry import Taken
+from pilotis_redis.lanes.keys import STREAMS
 
 
 class Order:
@@ -54,6 +55,7 @@ class Stock:
     def add(self, taken: Iterable[Taken]) -> list[Taken]:
         """Keep entries that came, those again that are held already excepted. Return the suspects that are too many."""
         too_many: list[Taken] = []
+        disordered = list(self._kept)  # a read that waits may be overtaken by what was asked for after it
         for entry in taken:
             held = self._held.setdefault(entry.lane, set())
             place = entry.stream + entry.entry
@@ -66,6 +68,8 @@ class Stock:
             if entry.stream == "s":
                 self.suspect = entry
             self._keep(entry)
+        for lane in disordered:
+            self._kept[lane] = deque(sorted(self._kept[lane], key=_rank))
         return too_many
 
     def holds(self, entry: Taken) -> bool:
@@ -115,6 +119,12 @@ class Stock:
 
     def _keep(self, entry: Taken) -> None:
         self._kept.setdefault(entry.lane, deque()).append(entry)
+
+
+def _rank(taken: Taken) -> tuple[int, int, int]:
+    """Return the order in which entries of a lane are handed out."""
+    time, number = taken.entry.split("-")
+    return STREAMS.index(taken.stream), int(time), int(number)
 
 
 def _place(taken: Taken) -> tuple[str, str, str]:
