@@ -113,6 +113,7 @@ async def everything(hand: Any) -> None:
 
 
 async def emit_all(lanes: Any) -> None:
+    await lanes.emit([Push("0", "a", b"", remember=9)])
     await lanes.emit([Push("1", "a", b"", remember=9, dedupe="d", dedupe_ttl=9)] * 2)
     await lanes.emit([Push(f"k{number}", "a", b"", key="k") for number in range(5)])
     await lanes.emit([Push("later", "a", b"", delay=9, key="l"), Push("after", "a", b"", key="l")])

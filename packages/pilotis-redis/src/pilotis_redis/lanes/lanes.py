@@ -14,6 +14,7 @@ from pilotis_redis.lanes.groups import KEPT, Groups, Staged
 from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.lanes.letters import Letters, Meant
 from pilotis_redis.lanes.registry import LaneSpec, Registrar, Registry
+from pilotis_redis.lanes.single import Singles
 from pilotis_redis.lanes.state import LaneState, states
 from pilotis_redis.lanes.tail import watch
 from pilotis_redis.link import RedisLink
@@ -40,6 +41,7 @@ class Lanes:
         self.registrar = Registrar(link, self.keys)
         self._groups = Groups(link, self.keys, runtime, groups_kept)
         self._letters = Letters(link, self.keys)
+        self._singles = Singles(link, self.keys)
 
     async def close(self) -> None:
         """Leave what is staged to its end."""
@@ -108,6 +110,10 @@ class Lanes:
         """
         if not pushes:
             return []
+        if len(pushes) == 1:
+            pushed = await self._singles.emit(await self.registry(), pushes[0])
+            if pushed is not None:
+                return [pushed]
 
         async def attempt(registry: Registry) -> list[Pushed] | None:
             return await emit(self.link, self.keys, registry, pushes, None)
