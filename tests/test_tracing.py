@@ -2,89 +2,74 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import opentelemetry.trace
 import pytest
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TracerProvider
-from pilotis.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pilotis import Pilotis
 from pilotis.modules.event import Event, EventBus, Message
-from pilotis.telemetry import OpenTelemetry
 from pilotis_event_local import LocalEvents
 from pilotis_testing import Colour
+from pilotis_testing.colours import soon
 from pilotis_testing.event_base import Seen, drained
 
 
-class Spans(TracerProvider, opentelemetry.trace.Tracer):
-    """A provider of tracers that notes which spans were begun, with their attributes and links."""
-
-    def __init__(self) -> None:
-        self.begun: list[tuple[str, SpanContext, Any, Any]] = []
-        self._numbers = itertools.count(1)
-
-    def get_tracer(self, *_: Any, **__: Any) -> Spans:
-        return self
-
-    def start_span(self, name: str, *_: Any, **options: Any) -> NonRecordingSpan:
-        number = next(self._numbers)
-        identity = SpanContext(number << 64, number, is_remote=False, trace_flags=TraceFlags(1))
-        self.begun.append((name, identity, options.get("attributes"), options.get("links") or ()))
-        return NonRecordingSpan(identity)
-
-    def start_as_current_span(self, name: str, *_: Any, **options: Any) -> Any:
-        return opentelemetry.trace.use_span(self.start_span(name, **options))
-
-    def of(self, name: str) -> list[tuple[SpanContext, Any, Any]]:
-        """Return the spans of a name."""
-        return [it[1:] for it in self.begun if it[0] == name]
-
-
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """What the application has set up."""
-    spans = Spans()
-    monkeypatch.setattr(opentelemetry.trace, "_TRACER_PROVIDER", spans)
-    return spans
-
-
-@pytest.fixture
-def bus(spans: Spans, colour: Colour) -> Iterator[Any]:
+def bus(spans: InMemorySpanExporter, colour: Colour) -> Iterator[Any]:
     """A bus that tells OpenTelemetry."""
-    context = Context(telemetry=OpenTelemetry())
-    bus = EventBus(LocalEvents(), context=context)
-    yield colour.voice(bus)
-    bus.close()
-    context.runtime.stop()
+    with Pilotis({"event": "local"}) as app:
+        yield colour.voice(app.event)
 
 
-def _links(spans: Spans) -> list[list[int]]:
-    return [[link.context.span_id for link in links] for _, _, links in spans.of("pilotis.event.handle")]
+def _of(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    """Return the spans of a name that have ended."""
+    return [span for span in spans.get_finished_spans() if span.name == name]
+
+
+def _identity(span: Any) -> tuple[int, int]:
+    context = span.get_span_context()
+    return context.trace_id, context.span_id
+
+
+def _links(spans: InMemorySpanExporter) -> list[list[tuple[int, int]]]:
+    runs = _of(spans, "pilotis.event.handle")
+    return [[(link.context.trace_id, link.context.span_id) for link in run.links] for run in runs]
+
+
+def _parent(span: ReadableSpan) -> tuple[int, int] | None:
+    return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
+
+
+def _traceparent(span: Any) -> str:
+    trace, number = _identity(span)
+    return f"00-{trace:032x}-{number:016x}-{span.get_span_context().trace_flags:02x}"
 
 
 @pytest.mark.parametrize("timeout", [None, 60])
 async def test_the_run_of_a_handler_is_linked_to_the_emit(
-    bus: Any, spans: Spans, colour: Colour, timeout: float | None
+    bus: Any, spans: InMemorySpanExporter, colour: Colour, timeout: float | None
 ) -> None:
     """The message takes the W3C `traceparent` along; the handler runs in a span of its own, which names it."""
-    seen: list[tuple[Any, int]] = []
+    seen: list[tuple[Any, Any]] = []
 
     def handle(event: Event[Any]) -> None:
-        seen.append((event.metadata, opentelemetry.trace.get_current_span().get_span_context().span_id))
+        seen.append((event.metadata, _identity(opentelemetry.trace.get_current_span())))
 
     bus.on("order.placed", id="mail", timeout=timeout)(handle)
     await bus.emit("order.placed", metadata={"by": "ada"})
     assert await drained(bus)
-    [(emit, _, _)] = spans.of("pilotis.event.emit")
-    [(run, attributes, _)] = spans.of("pilotis.event.handle")
-    parent = f"00-{emit.trace_id:032x}-{emit.span_id:016x}-01"
-    assert [({"traceparent": parent, "by": "ada"}, run.span_id)] == seen
-    assert [[emit.span_id]] == _links(spans)
-    assert attributes["pilotis.handler"].endswith("handle")
+    [emit] = _of(spans, "pilotis.event.emit")
+    [run] = _of(spans, "pilotis.event.handle")
+    assert [({"traceparent": _traceparent(emit), "by": "ada"}, _identity(run))] == seen
+    assert [[_identity(emit)]] == _links(spans)
+    assert str((run.attributes or {})["pilotis.handler"]).endswith("handle")
+    assert opentelemetry.trace.SpanKind.CONSUMER == run.kind
 
 
-async def test_a_batch_is_linked_to_each_of_its_events(bus: Any, spans: Spans, colour: Colour) -> None:
+async def test_a_batch_is_linked_to_each_of_its_events(bus: Any, spans: InMemorySpanExporter, colour: Colour) -> None:
     """Those whose metadata cannot be read as a trace are left out."""
 
     def handle(events: list[Event[Any]]) -> None: ...
@@ -94,16 +79,51 @@ async def test_a_batch_is_linked_to_each_of_its_events(bus: Any, spans: Spans, c
     messages = [Message("order.placed", 1), Message("order.placed", 2, metadata={"traceparent": mine})]
     await bus.emit_many([*messages, Message("order.placed", 3, metadata={"traceparent": 7})])
     assert await drained(bus)
-    [(emit, _, _)] = spans.of("pilotis.event.emit_many")
-    assert [[emit.span_id, 0xB7AD6B7169203331]] == _links(spans)
+    [emit] = _of(spans, "pilotis.event.emit_many")
+    assert [[_identity(emit), (0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)]] == _links(spans)
+
+
+async def test_a_run_that_fails_is_a_span_that_says_so(bus: Any, spans: InMemorySpanExporter, colour: Colour) -> None:
+    """Each attempt is one, linked to the same emit."""
+    bus.on("order.placed", id="mail", attempts=2, backoff=0)(Seen(failures=1))
+    await bus.emit("order.placed")
+    assert await drained(bus)
+    [emit] = _of(spans, "pilotis.event.emit")
+    statuses = [run.status.status_code.name for run in _of(spans, "pilotis.event.handle")]
+    assert (["ERROR", "UNSET"], [[_identity(emit)]] * 2) == (statuses, _links(spans))
+
+
+async def test_a_trace_goes_on_in_another_app(spans: InMemorySpanExporter, redis_url: str, colour: Colour) -> None:
+    """Through Redis: within the trace of whoever calls `emit`, and linked to that emit where it is handled, where the
+    handler's own verbs are below its span."""
+    seen: list[Any] = []
+
+    async def handle(event: Event[Any]) -> None:
+        seen.append(event.metadata)
+        await handling.cache.aset("sent", event.data)
+
+    settings = {"name": "shop", "event": {"url": redis_url}}
+    handling = Pilotis(settings, role="work")
+    handling.event.on("order.placed", id="mail")(handle)
+    emitting = Pilotis(settings, role="emit")
+    async with colour.voice(handling), colour.voice(emitting):
+        with opentelemetry.trace.get_tracer("shop").start_as_current_span("checkout") as checkout:
+            await colour.voice(emitting.event).emit("order.placed", 7)
+        await soon(lambda: bool(_of(spans, "pilotis.event.handle")))
+    [emit] = _of(spans, "pilotis.event.emit")
+    [run] = _of(spans, "pilotis.event.handle")
+    [kept] = _of(spans, "pilotis.cache.set")
+    assert [{"traceparent": _traceparent(emit)}] == seen
+    assert [[_identity(emit)]] == _links(spans)
+    assert [_identity(checkout), _identity(run)] == [_parent(emit), _parent(kept)]
 
 
 async def test_nothing_is_added_without_telemetry(colour: Colour) -> None:
-    """An event then has the metadata that its emitter gave it."""
+    """An event then has the metadata that its emitter gave it, also within a trace."""
     seen = Seen()
     bus = colour.voice(EventBus(LocalEvents()))
     bus.on("order.placed", id="mail")(seen)
-    with opentelemetry.trace.use_span(Spans().start_span("mine")):
+    with opentelemetry.trace.use_span(TracerProvider().get_tracer("shop").start_span("checkout")):
         await bus.emit("order.placed")
     assert await drained(bus)
     assert [{}] == [event.metadata for event in seen.events]

@@ -1,60 +1,157 @@
-"""Whether verbs are told to anybody."""
+"""Whether verbs and figures are told to anybody, and what OpenTelemetry makes of them."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+import threading
 from typing import Any
 
+import opentelemetry.trace
 import pytest
-from pilotis.telemetry import OpenTelemetry, default_telemetry
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pilotis.modules.cache.figures import FIGURES
+from pilotis.modules.cache.stats import CacheStats
+from pilotis.telemetry import Figure, OpenTelemetry, default_telemetry
 
-API = """
-class {idle}: ...
-class Real:
-    def get_tracer(self, name): return self
-    def get_meter(self, name): return self
-    def create_counter(self, name, description): return self
-provider = {idle}()
-get_tracer_provider = get_meter_provider = lambda: provider
-get_tracer = lambda name: provider
-get_meter = lambda name: Real()
-"""
+OWN = Figure(name="pilotis.test.own", description="", kind="own")
+TOLD = Figure(name="pilotis.test.told", description="", kind="told")
+GAUGE = Figure(name="pilotis.test.gauge", description="", kind="gauge")
+ONE: list[tuple[float, dict[str, str]]] = [(1, {})]
 
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package with the face of OpenTelemetry's API, as it is before anybody sets it up."""
-    package = tmp_path / "opentelemetry"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    propagation = package / "trace" / "propagation"
-    propagation.mkdir(parents=True)
-    (package / "trace" / "__init__.py").write_text(API.format(idle="ProxyTracerProvider"))
-    (propagation / "__init__.py").touch()
-    (propagation / "tracecontext.py").write_text("class TraceContextTextMapPropagator: ...")
-    (package / "metrics.py").write_text(API.format(idle="_ProxyMeterProvider"))
-    names = [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
-        sys.modules.pop(name)
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """An application that has set up tracers: what they export."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(opentelemetry.trace, "_TRACER_PROVIDER", provider)
+    return exporter
 
 
-@pytest.mark.usefixtures("api")
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
+    """An application that has set up meters: what reads them."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", provider)
+    return reader
+
+
+def figures(reader: InMemoryMetricReader) -> dict[str, dict[str, float]]:
+    """Return the values of each instrument, by the attribute `of`."""
+    data: Any = reader.get_metrics_data()
+    metrics: list[Any] = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
+    points: dict[str, Any] = {metric.name: metric.data.data_points for metric in metrics}
+    return {name: {point.attributes.get("of"): point.value for point in of} for name, of in points.items()}
+
+
+# Whether there is anybody
+
+
 def test_an_api_that_nobody_set_up_is_not_asked() -> None:
     """Verbs then cost what they cost without it."""
     assert default_telemetry() is None
 
 
-@pytest.mark.usefixtures("api")
-@pytest.mark.parametrize("part", ["trace", "metrics"])
-def test_a_provider_of_tracers_or_meters_is_enough(part: str) -> None:
+@pytest.mark.parametrize("part", ["spans", "reader"])
+def test_a_provider_of_tracers_or_meters_is_enough(part: str, request: pytest.FixtureRequest) -> None:
     """Each alone has somebody who wants to know."""
-    module: Any = importlib.import_module(f"opentelemetry.{part}")
-    module.provider = module.Real()
+    request.getfixturevalue(part)
     assert isinstance(default_telemetry(), OpenTelemetry)
+
+
+@pytest.mark.usefixtures("spans")
+def test_without_the_api_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    assert default_telemetry() is None
+
+
+# Verbs
+
+
+def test_a_verb_is_a_span_and_counts(spans: InMemorySpanExporter, reader: InMemoryMetricReader) -> None:
+    """Whether it succeeds or not; what it raised is on the span, and passes."""
+    telemetry = OpenTelemetry()
+    facts = {"pilotis.module": "cache", "pilotis.operation": "get", "pilotis.provider": "memory"}
+    with telemetry.operation("cache", "get", "memory"):
+        pass
+    with pytest.raises(KeyError), telemetry.operation("cache", "get", "memory"):
+        raise KeyError("price")
+    found = spans.get_finished_spans()
+    assert [("pilotis.cache.get", facts)] * 2 == [(span.name, dict(span.attributes or {})) for span in found]
+    assert [[], ["exception"]] == [[event.name for event in span.events] for span in found]
+    data: Any = reader.get_metrics_data()
+    [metric] = data.resource_metrics[0].scope_metrics[0].metrics
+    assert "pilotis.operations" == metric.name
+    assert [(1, {**facts, "pilotis.outcome": "error"}), (1, {**facts, "pilotis.outcome": "ok"})] == sorted(
+        ((point.value, dict(point.attributes)) for point in metric.data.data_points),
+        key=lambda it: it[1]["pilotis.outcome"],
+    )
+
+
+# Figures
+
+
+def test_equal_figures_are_joined(reader: InMemoryMetricReader) -> None:
+    """What sources of this process count is added up; of what a backend tells each of them, the greatest holds."""
+    for telemetry in (OpenTelemetry(), OpenTelemetry()):  # of two apps
+        for figure in (OWN, TOLD, GAUGE):
+            telemetry.observe(figure, lambda: [(3, {"of": "a"}), (1, {"of": "b"})])
+            telemetry.observe(figure, lambda: [(2, {"of": "a"})])
+    greatest = {"a": 3, "b": 1}
+    assert {OWN.name: {"a": 10, "b": 2}, TOLD.name: greatest, GAUGE.name: greatest} == figures(reader)
+
+
+def test_an_instrument_is_made_once(reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture) -> None:
+    """However many apps there are: the SDK warns of others of its name."""
+    for _ in range(2):
+        OpenTelemetry().observe(OWN, lambda: ONE)
+    data: Any = reader.get_metrics_data()
+    assert [OWN.name] == [it.name for it in data.resource_metrics[0].scope_metrics[0].metrics]
+    assert "" == caplog.text
+
+
+def test_a_source_that_ends_is_no_longer_read(reader: InMemoryMetricReader) -> None:
+    """What it counted itself stays, and is taken over once; the rest is gone. A figure outlives its sources."""
+    telemetry = OpenTelemetry()
+    ends = [telemetry.observe(figure, lambda: [(5, {"of": "a"})]) for figure in (OWN, TOLD, GAUGE)]
+    for end in ends * 2:
+        end()
+    assert {OWN.name: {"a": 5}} == figures(reader)
+    telemetry.observe(OWN, lambda: [(2, {"of": "a"})])
+    telemetry.observe(GAUGE, lambda: [(2, {"of": "a"})])
+    assert {OWN.name: {"a": 7}, GAUGE.name: {"a": 2}} == figures(reader)
+
+
+def test_figures_can_be_added_while_others_are_collected(reader: InMemoryMetricReader) -> None:
+    """Whoever collects holds a lock that making an instrument waits for: neither waits for the other for ever."""
+    telemetry = OpenTelemetry()
+    adding = threading.Thread(target=telemetry.observe, args=(GAUGE, lambda: ONE), daemon=True)
+
+    def read() -> list[tuple[float, dict[str, str]]]:
+        if adding.ident is None:
+            adding.start()
+            adding.join(0.2)  # it waits by now, with the lock of its own; if not, the test shows less
+        return ONE
+
+    telemetry.observe(OWN, read)
+    telemetry.observe(TOLD, read)
+    collecting = threading.Thread(target=figures, args=(reader,), daemon=True)
+    collecting.start()
+    for thread in (collecting, adding):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [OWN.name, TOLD.name, GAUGE.name] == list(figures(reader))
+
+
+def test_each_number_of_a_cache_is_a_figure() -> None:
+    """Under its own name."""
+    assert {name: f"pilotis.cache.{name}" for name in CacheStats.__struct_fields__} == {
+        name: figure.name for name, figure in FIGURES.items()
+    }

@@ -161,7 +161,7 @@ class Pilotis:
         from pilotis.wiring import build_module  # the portable classes, and with them the providers
 
         portable = build_module(self._configured(module, name), self.settings, self.context)
-        portable.owner = self
+        portable.owner, portable.instance = self, name
         if module == "cache":
             cast("Cache", portable).bus = lambda: self.event
         if (module, name) == ("event", "default"):

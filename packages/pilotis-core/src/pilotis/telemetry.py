@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Generator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from pilotis.bridge import reset_after_fork
 
 
 class Telemetry(Protocol):
@@ -32,8 +39,34 @@ class Tracing(Telemetry, Protocol):
         ...
 
 
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that telemetry may ask for whenever it likes."""
+
+    name: str
+    """Such as `pilotis.cache.hits`."""
+    description: str
+    unit: str = "1"
+    """In the spelling of UCUM: `1`, `s`, `By`."""
+    kind: Literal["own", "told", "gauge"]
+    """What this process counts itself, so that equal ones are added up, and kept when their source ends; what a backend
+    counts, the same for whoever asks; what rises and falls. Of equal ones of these two, the greatest holds."""
+
+
+Read = Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
+"""Returns the values of a figure at this moment, each with its attributes. Does no I/O and does not raise."""
+
+
+@runtime_checkable
+class Measuring(Telemetry, Protocol):
+    """Telemetry that asks for figures."""
+
+    def observe(self, figure: Figure, read: Read) -> Callable[[], None]:
+        """Read a figure from now on, from any thread, and return what ends that. A figure may have many sources."""
+        ...
+
+
 class OpenTelemetry:
-    """Spans named `pilotis.cache.get` and the counter `pilotis.operations`, through the OpenTelemetry API."""
+    """Spans named `pilotis.cache.get`, the counter `pilotis.operations` and figures, through the OpenTelemetry API."""
 
     def __init__(self) -> None:
         from opentelemetry import metrics, trace  # pyright: ignore  # an extra  # noqa: PGH003
@@ -45,6 +78,7 @@ class OpenTelemetry:
         self._counter: Any = metrics.get_meter("pilotis").create_counter(  # pyright: ignore[reportUnknownMemberType]
             "pilotis.operations", description="Calls of Pilotis verbs"
         )
+        self._board = _board(metrics)
 
     @contextmanager
     def operation(self, module: str, verb: str, provider: str) -> Generator[None, None, None]:
@@ -64,6 +98,9 @@ class OpenTelemetry:
         with self._span(f"pilotis.{module}.handle", facts, links=links, kind=self._trace.SpanKind.CONSUMER):
             yield
 
+    def observe(self, figure: Figure, read: Read) -> Callable[[], None]:
+        return self._board.observe(figure, read)
+
     @contextmanager
     def _span(self, name: str, facts: dict[str, str], **options: Any) -> Generator[None, None, None]:
         outcome = "error"
@@ -80,6 +117,88 @@ class OpenTelemetry:
         nowhere = self._trace.set_span_in_context(self._trace.INVALID_SPAN)
         cause = self._trace.get_current_span(self._propagator.extract(fields, nowhere)).get_span_context()
         return self._trace.Link(cause) if cause.is_valid else None
+
+
+class _Board:
+    """The instruments of one provider of meters.
+
+    One of a name may be made once, has its callbacks from the beginning, and never ends: so all apps share it.
+    """
+
+    def __init__(self, metrics: Any) -> None:
+        self._metrics = metrics
+        self._meter: Any = metrics.get_meter("pilotis")
+        self._shown: dict[str, _Shown] = {}
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def observe(self, figure: Figure, read: Read) -> Callable[[], None]:
+        with self._lock:
+            shown = self._shown.get(figure.name)
+            if shown is None:
+                shown = self._shown[figure.name] = self._make(figure)
+            shown.add(read)
+        return functools.partial(self._end, shown, read)
+
+    def _end(self, shown: _Shown, read: Read) -> None:
+        with self._lock:
+            shown.remove(read)
+
+    def _make(self, figure: Figure) -> _Shown:
+        shown = _Shown(figure, self._metrics.Observation)
+        create = (
+            self._meter.create_observable_gauge if figure.kind == "gauge" else self._meter.create_observable_counter
+        )
+        create(figure.name, callbacks=[shown.values], unit=figure.unit, description=figure.description)
+        return shown
+
+
+_Totals = dict[tuple[tuple[str, str], ...], float]
+
+
+class _Shown:
+    """What one instrument shows."""
+
+    def __init__(self, figure: Figure, observation: Any) -> None:
+        self._observation = observation
+        self._is_own = figure.kind == "own"
+        # Replaced as a whole, so that `values` waits for nobody: it is called under locks of the SDK that making an
+        # instrument, under the lock of the board, asks for.
+        self._state: tuple[_Totals, tuple[Read, ...]] = ({}, ())
+
+    def add(self, read: Read) -> None:
+        kept, reads = self._state
+        self._state = kept, (*reads, read)
+
+    def remove(self, read: Read) -> None:
+        """End a source. What it counted stays: a counter that falls would be taken for one that began anew."""
+        kept, reads = self._state
+        if read in reads:
+            kept = self._joined(kept, [read]) if self._is_own else kept
+            self._state = kept, tuple(it for it in reads if it is not read)
+
+    def values(self, _options: Any) -> list[Any]:
+        """Answer the SDK, when it collects."""
+        return [self._observation(value, dict(facts)) for facts, value in self._joined(*self._state).items()]
+
+    def _joined(self, kept: _Totals, reads: Iterable[Read]) -> _Totals:
+        totals = dict(kept)
+        for read in reads:
+            for value, attributes in read():
+                facts = tuple(sorted(attributes.items()))
+                before = totals.get(facts, 0)
+                totals[facts] = before + value if self._is_own else max(before, value)
+        return totals
+
+
+_boards: WeakKeyDictionary[Any, _Board] = WeakKeyDictionary()
+
+
+def _board(metrics: Any) -> _Board:
+    return _boards.setdefault(metrics.get_meter_provider(), _Board(metrics))
 
 
 def default_telemetry() -> Telemetry | None:

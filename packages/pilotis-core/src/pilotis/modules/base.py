@@ -49,6 +49,8 @@ class Portable(Generic[ProviderT]):
         self._guards = _Guards(self)
         self._state = _State.NEW
         self._openings = Flights()
+        self.instance = "default"
+        """Its name among the instances of its module in the settings."""
         self.owner: object = None
         """The app, kept alive for as long as one of its modules is in use."""
         self.hot: bool = False
@@ -69,6 +71,15 @@ class Portable(Generic[ProviderT]):
     def address(self) -> str:
         """Where the backend is, without its password."""
         return self._own.address
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The attributes that tell its figures from those of others."""
+        return {
+            "pilotis.app": self.context.name,
+            "pilotis.instance": self.instance,
+            "pilotis.provider": self.provider_name,
+        }
 
     @property
     def blocking_in_loop(self) -> str:

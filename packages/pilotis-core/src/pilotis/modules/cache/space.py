@@ -16,6 +16,7 @@ from pilotis.errors import ConfigurationError
 from pilotis.keys import check_text
 from pilotis.modules.base import Guard, Portable
 from pilotis.modules.cache.breaker import Breaker, Gate, Watch
+from pilotis.modules.cache.figures import CacheFigures
 from pilotis.modules.cache.filling import Filler
 from pilotis.modules.cache.names import Names
 from pilotis.modules.cache.near import Near
@@ -51,6 +52,7 @@ class Space(Portable[CacheProvider]):
         space = self.settings.namespace
         self._names = Names(self.context.name, () if space is None else (check_text(space, "cache.namespace"),))
         self._tally = Tally()
+        self._figures = CacheFigures(self._tally)
         self.breaker = Breaker(self.settings, self.context.clock, self._tally)
         self._near = self._near_cache()
         self._store = Store(self, self._provider, self.settings, self.context.clock, self._tally, near=self._near)
@@ -121,7 +123,10 @@ class Space(Portable[CacheProvider]):
     async def aclose(self) -> None:
         """End what runs in the background and close the provider. Idempotent. Later verbs raise `ClosedError`."""
         if self._root is self:
-            await super().aclose()
+            try:
+                await super().aclose()
+            finally:
+                self._figures.end()
 
     close = blocking(aclose)
 
@@ -139,6 +144,10 @@ class Space(Portable[CacheProvider]):
 
     async def ready(self) -> None:
         """Leave the opening to the first call of the provider: a backend that is down may be a miss."""
+
+    async def _open(self) -> None:
+        self._figures.begin(self.context.telemetry, self.facts)  # also where the backend is down from the start
+        await super()._open()
 
     async def _started(self) -> None:
         if self._near is not None:

@@ -20,6 +20,7 @@ from pilotis.modules.event.declaring import Declaration, Declarations, Intercept
 from pilotis.modules.event.dispatch import Dispatcher
 from pilotis.modules.event.draining import Now, Wait, drained, wait_really
 from pilotis.modules.event.emitting import Emitting
+from pilotis.modules.event.figures import LaneFigures
 from pilotis.modules.event.inline import run_inline
 from pilotis.modules.event.model import DeclaredLanes
 from pilotis.modules.event.provider import EventCapability, EventLane, EventProvider, LaneInfo
@@ -59,6 +60,7 @@ class EventBus(Emitting, Declarations):
             calling=self.calling,
         )
         self._scheduler = Scheduler(self.context, self._emit_now)
+        self._figures = LaneFigures(self.context, self._look, lambda: self.facts)
         Declarations.__init__(self)
 
     def after_fork(self) -> None:
@@ -68,6 +70,7 @@ class EventBus(Emitting, Declarations):
         self._runner.after_fork()
         self._dispatcher.reset()
         self._scheduler.after_fork()
+        self._figures.after_fork()
 
     def renew(self) -> None:
         """Let a closed bus be opened again, and work again: for an app whose opening failed half-way."""
@@ -266,6 +269,7 @@ class EventBus(Emitting, Declarations):
         if self._registry.version and not self._inline:
             self._dispatcher.begin()
             self._dispatcher.poke()
+            self._figures.begin()
 
     async def _declare_lanes(self) -> None:
         version = self._registry.version
@@ -301,6 +305,7 @@ class EventBus(Emitting, Declarations):
                 await self._finish_what_waits(self.context.patience(self.settings.grace))
         finally:
             await self._dispatcher.stop(self.context.patience(self.settings.grace))
+            await self._figures.stop()
 
     async def _finish_what_waits(self, grace: float) -> None:
         # Real seconds: a test's clock does not move by itself, and nothing that it delays would ever be due.
@@ -320,9 +325,12 @@ class EventBus(Emitting, Declarations):
             self._own_lanes, lambda: self._dispatcher.settled, now, wait, patience=patience, horizon=horizon
         )
 
-    async def _own_lanes(self) -> list[LaneInfo]:
+    async def _look(self) -> list[LaneInfo]:
         with self.calling("lanes"):
-            return [info for info in await self._provider.lanes() if self._registry.get(info.lane) is not None]
+            return await self._provider.lanes()
+
+    async def _own_lanes(self) -> list[LaneInfo]:
+        return [info for info in await self._look() if self._registry.get(info.lane) is not None]
 
     async def _left_over(self) -> str:
         counts = {info.lane: info.queued + info.held + info.delayed for info in await self._own_lanes()}
