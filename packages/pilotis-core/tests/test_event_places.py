@@ -138,3 +138,38 @@ def test_a_crew_without_a_place_gives_back_what_others_could_do() -> None:
     assert (0, []) == (crew.free(), hungry)
     crew.arrive()
     assert ([], [True], 4) == (crew.next(), hungry, crew.free())
+
+
+def test_nobody_stays_while_others_wait() -> None:
+    """Whoever has the only place leaves it after its turn, although it has more to do at hand."""
+    order: list[str] = []
+    app = Pilotis({"event": {"provider": "local", "worker_concurrency": 1}})
+
+    def busy(event: Event[Any]) -> None:
+        order.append("busy")
+        if len(order) > 100 and "asked" not in order and app.event.at_hand > 1:
+            order.append("asked")
+            app.event.emit("rare")
+            until(lambda: app.event._dispatcher._places.wanted)
+            threading.Event().wait(0.03)  # so that the turn is over
+
+    app.event.on("busy", id="busy", concurrency=200)(busy)
+    app.event.on("rare", id="rare")(lambda _: order.append("rare"))
+    with app:
+        app.event.emit_many([Message("busy", number) for number in range(3000)])
+        assert app.event.drain(30)
+    assert "rare" == order[order.index("asked") + 1]
+
+
+def test_a_crew_that_rests_sends_for_the_next() -> None:
+    """As long as there is something to do."""
+    sent: list[Crew] = []
+    options = HandlerOptions()
+    subscription = Subscription(
+        Subscribing("a", "a", print, options), [Handler(print)], options, EventSettings(concurrency=1)
+    )
+    crew = Crew(subscription, begin=sent.append, hungry=lambda: None, most=1)
+    crew.add([Delivery("a a", "1", "1", "a", b"{}", 1)])
+    crew.arrive()
+    crew.rest()
+    assert [crew, crew] == sent

@@ -36,7 +36,7 @@ import time
 from pathlib import Path
 from pilotis import Event, Pilotis
 
-app = Pilotis({"name": "shop", "event": "local", "workflow": "memory"})
+app = Pilotis({"name": "shop", "event": {"provider": "local", "grace": 3600}, "workflow": "memory"})
 
 @app.event.on("order.placed", id="pack")
 def pack(event: Event[int]) -> None:
@@ -115,7 +115,7 @@ def ticked(directory: Path, version: int = 1) -> set[int]:
 def test_a_handler_is_finished_before_the_end(start: Start, elsewhere: Path, number: int) -> None:
     """A signal in its midst is no reason to break off; the log tells the story with counts."""
     worker = start(SLOW, "--log-format", "json")
-    until((elsewhere / "begun").exists, PATIENCE)
+    until(lambda: (elsewhere / "begun").exists() and worker.logs("worker started"), PATIENCE)
     worker.send(number)
     until(lambda: worker.logs("worker stopping"), PATIENCE)
     assert worker.process.poll() is None
@@ -132,7 +132,7 @@ def test_a_handler_is_finished_before_the_end(start: Start, elsewhere: Path, num
 def test_a_worker_waits_no_longer_than_it_was_told(start: Start, elsewhere: Path) -> None:
     """A handler that is not done by then is left behind."""
     worker = start(SLOW, "--grace", "0.1")
-    until((elsewhere / "begun").exists, PATIENCE)
+    until(lambda: (elsewhere / "begun").exists() and worker.logs("worker started"), PATIENCE)
     worker.send(signal.SIGTERM)
     assert worker.ends() == 0
     assert not (elsewhere / "packed").exists()
@@ -142,8 +142,8 @@ def test_a_worker_waits_no_longer_than_it_was_told(start: Start, elsewhere: Path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(start: Start, elsewhere: Path, number: int) -> None:
     """Whatever still runs; the exit code is that of a process that the signal killed."""
-    worker = start(SLOW, "--grace", "3600")
-    until((elsewhere / "begun").exists, PATIENCE)
+    worker = start(SLOW)
+    until(lambda: (elsewhere / "begun").exists() and worker.logs("worker started"), PATIENCE)
     worker.send(number)
     until(lambda: worker.logs("worker stopping"), PATIENCE)
     worker.send(number)
@@ -168,9 +168,9 @@ def test_a_child_that_dies_is_followed_by_another(start: Start, elsewhere: Path)
 
 def test_a_second_signal_ends_the_children_too(start: Start, elsewhere: Path) -> None:
     """Nobody waits for their handlers."""
-    worker = start(SLOW, "--processes", "2", "--grace", "3600")
+    worker = start(SLOW, "--processes", "2")
     until(lambda: len(worker.pids("worker started")) == 2, PATIENCE)
-    until((elsewhere / "begun").exists, PATIENCE)
+    until(lambda: (elsewhere / "begun").exists() and worker.logs("worker started"), PATIENCE)
     worker.send(signal.SIGTERM)
     until(lambda: len(worker.pids("worker stopping")) == 2, PATIENCE)
     worker.send(signal.SIGTERM)
