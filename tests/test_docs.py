@@ -26,6 +26,8 @@ from pilotis import (
 from pilotis.cli.program import program
 from pilotis.discovery import INTERFACES, Installed, installed, resolve
 from pilotis.modules.base import Portable
+from pilotis.modules.cache.figures import FIGURES as CACHE_FIGURES
+from pilotis.modules.event.figures import FIGURES as LANE_FIGURES
 from pilotis.settings import Settings
 from pilotis.settings.layout import PORTABLE
 from pilotis.settings.model import LedgerSettings, NearSettings, OutboxSettings, PortableSettings
@@ -275,6 +277,12 @@ def test_the_page_on_telemetry_has_every_logger() -> None:
     found = {name for source in sources for name in re.findall(r'getLogger\("([\w.]+)"\)', source)}
     assert found
     assert [] == sorted(name for name in found if f"`{name}`" not in PAGES["telemetry"])
+
+
+def test_the_page_on_telemetry_has_every_figure() -> None:
+    """By the names under which they are told."""
+    names = [figure.name for figure in (*CACHE_FIGURES.values(), *(figure for figure, _ in LANE_FIGURES))]
+    assert [] == [name for name in names if f"`{name}`" not in PAGES["telemetry"]]
 
 
 # Pages
