@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pilotis import discovery
 from pilotis.errors import ConfigurationError, ProviderConflictError, ProviderLoadError, ProviderNotFoundError
+from pilotis.known import FIRST_PARTY
 from pilotis.provider import Provider
 
 Distribution = Callable[..., None]
@@ -96,14 +97,17 @@ def test_one_plugin_may_have_several_names(distribution: Distribution) -> None:
     assert len(found) == 1
 
 
-def test_a_first_party_provider_that_is_missing_says_how_to_install_it(distribution: Distribution) -> None:
+def test_a_first_party_provider_that_is_missing_says_how_to_install_it(
+    distribution: Distribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What, what there is, what to do."""
     distribution("pilotis-event-made-up", "elsewhere", group="pilotis.event")
-    message = failing(ProviderNotFoundError, "event", "redis")
+    monkeypatch.setitem(FIRST_PARTY["event"], "pigeons", "pilotis-event-pigeons")  # whatever is installed here
+    message = failing(ProviderNotFoundError, "event", "pigeons")
     names = ", ".join(discovery.installed("event"))
     assert message == (
-        f"No event provider named 'redis' is installed (installed: {names}). "
-        f"Install it with: pip install pilotis-event-redis"
+        f"No event provider named 'pigeons' is installed (installed: {names}). "
+        f"Install it with: pip install pilotis-event-pigeons"
     )
     assert "elsewhere" in names
 
