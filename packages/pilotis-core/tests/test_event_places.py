@@ -144,17 +144,21 @@ def test_nobody_stays_while_others_wait() -> None:
     """Whoever has the only place leaves it after its turn, although it has more to do at hand."""
     order: list[str] = []
     app = Pilotis({"event": {"provider": "local", "worker_concurrency": 1}})
+    bus: Any = app.event
 
     def busy(event: Event[Any]) -> None:
         order.append("busy")
         if len(order) > 100 and "asked" not in order and app.event.at_hand > 1:
             order.append("asked")
             app.event.emit("rare")
-            until(lambda: app.event._dispatcher._places.wanted)
+            until(lambda: bus._dispatcher._places.wanted)
             threading.Event().wait(0.03)  # so that the turn is over
 
+    def rare(event: Event[Any]) -> None:
+        order.append("rare")
+
     app.event.on("busy", id="busy", concurrency=200)(busy)
-    app.event.on("rare", id="rare")(lambda _: order.append("rare"))
+    app.event.on("rare", id="rare")(rare)
     with app:
         app.event.emit_many([Message("busy", number) for number in range(3000)])
         assert app.event.drain(30)

@@ -28,7 +28,13 @@ def findings(*, declared: bool = True, **facts: Any) -> list[Finding]:
 
 def test_a_lane_that_goes_on_is_no_finding() -> None:
     """Nor is one whose readers nobody can count, nor a lag within what is allowed."""
-    assert findings() == findings(readers=None, queued=5, oldest=60.0) == findings(queued=1, oldest=3.0) == []
+    assert (
+        findings()
+        == findings(readers=None, queued=5, oldest=60.0)
+        == findings(queued=5, oldest=60.0)
+        == findings(queued=1, oldest=3.0)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,7 @@ def test_a_lane_that_goes_on_is_no_finding() -> None:
         ({"readers": 0, "declared": False, "held": 2}, "stuck", "has no live reader", "unsubscribe mail"),
         ({"paused": True, "queued": 3, "oldest": 99.0}, "warning", "is paused", "pilotis events resume mail"),
         ({"queued": 3, "oldest": 60.5}, "warning", "lags behind", "--processes"),
+        ({"queued": 3, "oldest": 60.5, "readers": None}, "warning", "lags behind", "--processes"),
         ({"unit_disagrees": True}, "warning", "has readers that disagree", "ids"),
         ({"dead": 2}, "warning", "has dead letters", "pilotis events dead --subscription mail"),
     ],
@@ -83,11 +90,15 @@ def place_order(order: str) -> str:
 def app(clock: ManualClock) -> Iterator[Pilotis]:
     """An app with a lane that can be paused, and one whose handler fails."""
     app = Pilotis({"event": "local", "workflow": "memory"}, clock=clock)
-    app.event.on("order.placed", id="mail")(lambda _: None)
+    app.event.on("order.placed", id="mail")(nothing)
     app.event.on("order.lost", id="search")(fail)
     app.include(place_order)
     yield app
     app.close()
+
+
+def nothing(event: Event[Any]) -> None:
+    """Handle nothing."""
 
 
 def fail(event: Event[Any]) -> None:

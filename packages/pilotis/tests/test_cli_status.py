@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_what_is_stuck_ends_with_2(cli: Cli, elsewhere: Path) -> None:
 
 def test_a_status_imports_what_the_settings_include(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that are not known would make their lanes look forgotten."""
-    monkeypatch.syspath_prepend(str(elsewhere))
+    monkeypatch.setattr("sys.path", [str(elsewhere), *sys.path])
     (elsewhere / "status_handlers.py").write_text(
         "from pilotis import Handlers\nhandlers = Handlers()\nhandlers.on('a', id='mail')(print)\n"
     )
