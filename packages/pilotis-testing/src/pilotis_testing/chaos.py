@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which what a test waits for has failed to come, however slow the machine is."""
 
 ASK_SECONDS = 0.05
