@@ -177,16 +177,24 @@ class Crew:
         self._hungry()
 
     def stuck(self) -> list[Delivery]:
-        """Give back what nobody has begun, if no run has ended since this was asked last: others may be free.
+        """Give back what is too much, at the pace since this was asked last: others may be free.
 
-        That is while all who may work on it are busy, or while there is no place for those who would.
+        Where no run has ended, that is all that nobody has begun, while all who may work on it are busy, or while there
+        is no place for those who would. Else it is what cannot begin before this is asked again.
         """
         with self._lock:
-            moved, self._runs_seen = self._runs_seen != self._pace.runs, self._pace.runs
-            if moved or not (self._coming or self._running >= self._concurrency):
+            ended, self._runs_seen = self._pace.runs - self._runs_seen, self._pace.runs
+            if ended:
+                return self._keep(max(ended, self._concurrency - self._running) * self._size)
+            if not (self._coming or self._running >= self._concurrency):
                 return []
             self._gave_up = self._coming and not self._running
         return self.clear()
+
+    def _keep(self, most: int) -> list[Delivery]:
+        """Give back what was taken on last, but so many deliveries."""
+        surplus = [self._backlog.pop() for _ in range(len(self._backlog) - most)]
+        return surplus[::-1]
 
     def clear(self) -> list[Delivery]:
         """Give back what nobody has begun."""

@@ -46,7 +46,7 @@ class Head(msgspec.Struct):
     backoff: Backoff | None = None
 
 
-_read_head = msgspec.json.Decoder(Head).decode
+_read_head: Callable[[bytes, str], Head] = JSON.reader(Head)
 
 
 def pack(message: Message, settings: EventSettings, clock: Clock, *, hurried: bool) -> OutgoingEvent:
@@ -107,9 +107,20 @@ def event_reader(type: Any) -> Callable[[Delivery], Event[Any]]:
     return unpack
 
 
-def glimpse(event: OutgoingEvent) -> Event[Any]:
+def legible(body: bytes, at: float) -> _Read[Any]:
+    """Return what can be read of a body, for people; `at` is its time where it tells none.
+
+    What another version wrote, or nobody did who should have, is its own data, as text.
+    """
+    try:
+        return read(body, "data")
+    except InvalidInputError:
+        return _Read(v=1, at=at, data=body.decode(errors="replace"))
+
+
+def glimpse(event: OutgoingEvent, now: float) -> Event[Any]:
     """Return an event as those see it who only look on."""
-    return _event(event.id, event.name, read(event.body, event.name), 0)
+    return _event(event.id, event.name, legible(event.body, now), 0)
 
 
 def _event(id: str, name: str, body: _Read[Any], attempt: int) -> Event[Any]:
@@ -124,5 +135,5 @@ def _event(id: str, name: str, body: _Read[Any], attempt: int) -> Event[Any]:
 
 
 def head(delivery: Delivery) -> Head:
-    """Return the options that travelled with an event."""
-    return _read_head(delivery.body)
+    """Return the options that travelled with an event. Raises InvalidInputError where they cannot be read."""
+    return _read_head(delivery.body, delivery.name)

@@ -171,8 +171,10 @@ class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The event's id."""
     name: str
     data: Any
+    """The text of the whole event where that cannot be read, such as one that a newer version of Pilotis wrote."""
     metadata: dict[str, Any]
     emitted_at: datetime
+    """In UTC; `first_at` where it cannot be read."""
     subscription: str | None
     """The subscription's id; None for the handlers that have none."""
     pattern: str

@@ -13,7 +13,7 @@ from pilotis.findings import Finding
 from pilotis.keys import check_text, glob
 from pilotis.modules.base import Portable, operation, operation_iterator
 from pilotis.modules.event.checks import check_pattern, texts
-from pilotis.modules.event.messages import glimpse, read
+from pilotis.modules.event.messages import glimpse, legible
 from pilotis.modules.event.model import DeadLetterRecord, Event
 from pilotis.modules.event.outlook import Outlook
 from pilotis.modules.event.provider import DeadEvent, DeadFilter, EventCapability, EventProvider, LaneInfo
@@ -152,8 +152,9 @@ class LaneOperations(Portable[EventProvider]):
 
     @operation
     async def apurge_dead(self, subscription: str | None = None, *, older_than: float | timedelta = 0) -> int:
-        """Remove dead letters that died at least `older_than` seconds ago, and return how many."""
-        before = self.context.clock.time() - seconds(older_than, "older_than")
+        """Remove dead letters that died at least `older_than` seconds ago, and return how many: all of them for 0."""
+        age = seconds(older_than, "older_than")
+        before = self.context.clock.time() - age if age else None  # the backend's clock may be ahead of ours
         with self.calling("bury"):
             return await self._provider.bury(
                 DeadFilter(subscription=_text(subscription, "subscription"), before=before)
@@ -175,7 +176,7 @@ class LaneOperations(Portable[EventProvider]):
             with self.calling("tail"):
                 async for event in source:
                     if wanted(event.name):
-                        yield glimpse(event)
+                        yield glimpse(event, self.context.clock.time())
         finally:
             await source.aclose()
 
@@ -231,7 +232,7 @@ def _timestamp(since: datetime | float | None) -> float | None:
 
 
 def _record(dead: DeadEvent) -> DeadLetterRecord:
-    body = read(dead.body, dead.name)
+    body = legible(dead.body, dead.first_at)
     return DeadLetterRecord(
         id=dead.id,
         name=dead.name,
