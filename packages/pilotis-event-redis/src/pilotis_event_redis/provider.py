@@ -178,7 +178,8 @@ class RedisEvents(RedisBacked, EventProvider):
 
     @property
     def _prefix(self) -> str:
-        return f"{self.context.name}/"
+        """What the lanes of this service begin with: the first slash ends it, whatever is in names."""
+        return f"{self.context.name.replace('%', '%25').replace('/', '%2F')}/"
 
     def _named(self, lanes: Collection[str]) -> list[str]:
         return [self._prefix + lane for lane in lanes]

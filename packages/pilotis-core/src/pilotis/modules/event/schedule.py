@@ -20,6 +20,7 @@ from pilotis.cron import cron_times
 from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError
 from pilotis.keys import check_text
+from pilotis.modules.event.checks import LONGEST_NAME
 from pilotis.modules.event.model import Message
 from pilotis.runtime import Job
 
@@ -72,7 +73,7 @@ def joined(known: Sequence[Periodic], new: Sequence[Periodic]) -> list[Periodic]
 def _schedule_id(trigger: str, message: Message, id: str | None) -> str:
     """Return what every process that declares the same schedule calls it."""
     if id is not None:
-        return check_text(id, "id")
+        return check_text(id, "id", maximum=LONGEST_NAME)
     data = CANONICAL.encode(message.data, "data")
     return f"{message.name}:{blake2b(trigger.encode() + b' ' + data, digest_size=8).hexdigest()}"
 
@@ -119,7 +120,8 @@ class Scheduler:
             await self._fire(periodic, due)
 
     async def _fire(self, periodic: Periodic, due: float) -> None:
-        message = msgspec.structs.replace(periodic.message, id=f"{periodic.id}@{due:.3f}")
+        name = periodic.message.name  # other services on the bus may have a schedule with the same id
+        message = msgspec.structs.replace(periodic.message, id=f"{name} {periodic.id}@{due:.3f}")
         try:
             await self._emit(message)
         except Exception:  # the next fire may succeed, and nobody waits for this one
