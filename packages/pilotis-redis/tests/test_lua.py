@@ -90,9 +90,9 @@ def test_scripts_touch_what_they_declare(
 
 
 async def everything(hand: Any) -> None:
-    """Have entries be emitted, held, delayed, taken, settled in each way, rescued, listed, replayed and purged."""
+    """Have entries be emitted, held, delayed, taken, settled, refused, rescued, listed, replayed and purged."""
     lanes, keys = hand.lanes, hand.lanes.keys
-    await hand.declare("a", "b")
+    await hand.declare("a", "b", "empty")
     await emit_all(lanes)
     await lanes.stage("g", [Push("staged", "a", b"")])
     await lanes.release("g")
@@ -106,6 +106,9 @@ async def everything(hand: Any) -> None:
         await lanes.replay(Meant(lanes=["a"], ids=[letter.head.id async for letter in lanes.letters(meant)][:1])) == 1
     )
     assert await lanes.bury(meant) == 1
+    taken = await hand.take("b", "empty")
+    await hand.worker.stop()
+    await hand.settle(taken)
     await lanes.states(["a", "b"])
     await lanes.pause(["a"], paused=True)
     assert await lanes.purge(["a"]) > 0

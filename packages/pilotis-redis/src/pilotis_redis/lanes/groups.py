@@ -99,14 +99,15 @@ class Groups:
     async def _keep(self, stopped: Latch) -> None:
         """Renew what there is, until nothing is left. Real seconds: the server counts them."""
         while not await stopped.wait(self._kept / 3):
-            renewed = list(self._renewed)
+            with self._lock:  # what is staged meanwhile is noted anew
+                renewed, self._renewed = list(self._renewed), set()
             try:
                 replies = await self._link.pipeline([("PEXPIRE", it, milliseconds(self._kept)) for it in renewed])
             except RedisError as error:
                 logger.warning("staged events could not be renewed, which is tried again: %s", error)
-                continue
+                replies = [True] * len(renewed)
             with self._lock:
-                self._renewed -= {key for key, is_there in zip(renewed, replies, strict=True) if not is_there}
+                self._renewed |= {key for key, is_there in zip(renewed, replies, strict=True) if is_there}
                 if not self._renewed and not stopped.is_set():
                     self._job = None
                     return

@@ -22,6 +22,7 @@ from pilotis_redis.scripts import Script
 
 T = TypeVar("T")
 
+_PAUSE = Script.load("pilotis_redis", "entries", "pause")
 _PURGE = Script.load("pilotis_redis", "entries", "purge")
 _PURGED = 200
 """Entries of a kind that one run of the script drops."""
@@ -73,10 +74,9 @@ class Lanes:
         """Have lanes hand out nothing, or hand out again. Unknown ones do not matter."""
         found = await self._known(lanes)
         if found:
-            news = [("XADD", self.keys.news, "MAXLEN", "~", 1000, "*", "w", lane) for lane in found]
-            bells = await self._bells() if paused else []  # reads that wait now must hand out nothing more
-            rings = [("XADD", bell, "NOMKSTREAM", "*", "w", lane) for bell in bells for lane in found]
-            await self.link.transaction([("SADD" if paused else "SREM", self.keys.paused, *found), *rings, *news])
+            bells = await self._bells() if paused else []
+            keys = (self.keys.workers, self.keys.paused, self.keys.news, *bells)
+            await self.link.script(_PAUSE, keys, (int(paused), *found))
 
     async def purge(self, lanes: Collection[str]) -> int:
         """Drop what waits in lanes, and return how many entries that were."""

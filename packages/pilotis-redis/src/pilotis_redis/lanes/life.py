@@ -19,9 +19,11 @@ from pilotis_redis.lanes.stock import Order, Stock
 from pilotis_redis.lanes.taking import MOST_LANES, Taking
 from pilotis_redis.lanes.turn import Turn
 from pilotis_redis.link import RedisLink
+from pilotis_redis.scripts import Script
 
 logger = logging.getLogger("pilotis.redis.lanes")
 
+_RING = Script.load("pilotis_redis", "entries", "ring")
 SOON = 0.02
 """For how many seconds a worker that has enough to do leaves a read alone that does not wait for all quiet lanes."""
 
@@ -42,7 +44,7 @@ class Life:
         self.surplus: list[Taken] = []
         """What is to be given back."""
         self._link = link
-        self._bell = keys.bell(id)
+        self._workers, self._bell = keys.workers, keys.bell(id)
         self._taking = Taking(link, keys, id)
         self._turn = turn
         self._stir = stir
@@ -122,7 +124,7 @@ class Life:
             self.reader.is_rung = True
             try:
                 async with self._turn:
-                    await self._link.execute("XADD", self._bell, "NOMKSTREAM", "*", "w", "")
+                    await self._link.script(_RING, (self._workers, self._bell))
             except BaseException:
                 self.reader.is_rung = False
                 raise

@@ -15,6 +15,7 @@ from pilotis_redis.link import RedisLink
 from pilotis_redis.scripts import Script
 
 SETTLE = Script.load("pilotis_redis", "entries", "settle")
+_REFUSE = Script.load("pilotis_redis", "entries", "refuse")
 MOST = 250
 """Endings of a script."""
 
@@ -59,10 +60,12 @@ class Settling:
             raise
         if b"dead" in answers:
             return None
-        settled = [False] * len(endings)
+        unsure, settled = self._unsure, [False] * len(endings)
         for batch, answered in zip(batches, answers, strict=True):
             for index, answer in zip(batch, answered, strict=True):
-                settled[index] = answer == 1 or self._had_arrived(endings[index].taken)
+                settled[index] = answer == 1 or (bool(unsure) and _place(endings[index].taken) in unsure)
+        if unsure:
+            self._unsure = unsure - {_place(ending.taken) for ending in endings}
         return settled
 
     def _call(self, batch: Sequence[Ending]) -> tuple[list[str], list[Any]]:
@@ -73,18 +76,12 @@ class Settling:
             [first.worker, first.lane, _encode([_said(ending) for ending in batch])],
         )
 
-    def _had_arrived(self, taken: Taken) -> bool:
-        """Tell whether an ending that was refused had arrived before."""
-        if not self._unsure or _place(taken) not in self._unsure:
-            return False
-        self._unsure.discard(_place(taken))
-        return True
-
 
 async def refuse(link: RedisLink, keys: BusKeys, endings: Iterable[Ending]) -> None:
     """Count endings that come from a worker that was taken for dead."""
     lanes = Counter(ending.taken.lane for ending in endings)
-    await link.pipeline(("HINCRBY", keys.lane(lane).counters, "fenced", number) for lane, number in lanes.items())
+    calls = [((keys.workers, *keys.lane(lane).all), (number,)) for lane, number in lanes.items()]
+    await link.script_each(_REFUSE, calls)
 
 
 def _batches(endings: Sequence[Ending]) -> list[list[int]]:

@@ -8,6 +8,7 @@ local now = now_ms()
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return {0, {}}
 end
+need_no_room(KEYS[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[4], ARGV[2] * BELL_OUTLIVES)
 local infos = {}

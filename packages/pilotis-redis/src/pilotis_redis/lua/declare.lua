@@ -5,6 +5,7 @@
 -- ARGV[2]      what is to be known of it, as JSON
 -- ARGV[3]      a number from which versions are counted where there is none
 -- Result:      [what was known before, or false; the version].
+need_no_room(KEYS[2])
 for which = SUSPECT, LOW do
     local made = redis.pcall('XGROUP', 'CREATE', part(4, which), GROUP, '0', 'MKSTREAM')
     if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then

@@ -66,6 +66,19 @@ local function advance(at, seq, member, now)
     return put(at, seq, cmsgpack.unpack(head)[PRIORITY], head, body, due, now)
 end
 
+-- Have a script go through on a server whose memory is full: Redis refuses none that writes something first which takes no room. What takes
+-- entries out must not wait for room. `key` has no ttl.
+local function need_no_room(key)
+    redis.call('PERSIST', key)
+end
+
+-- Count what happened to a lane, unless that is gone.
+local function count_up(at, what, number)
+    if number > 0 and redis.call('EXISTS', part(at, NORMAL)) == 1 then
+        redis.call('HINCRBY', part(at, COUNTERS), what, number)
+    end
+end
+
 -- Have workers know.
 local function tell(news, what)
     redis.call('XADD', news, 'MAXLEN', '~', 1000, '*', 'w', what)

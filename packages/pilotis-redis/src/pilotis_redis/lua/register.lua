@@ -8,6 +8,7 @@ local lives = tonumber(ARGV[3])
 if lives == 0 and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return false
 end
+need_no_room(KEYS[1])
 if lives > 0 then
     redis.call('ZADD', KEYS[1], now_ms() + lives, ARGV[1])
     redis.call('XGROUP', 'CREATE', KEYS[4], GROUP, '0', 'MKSTREAM')

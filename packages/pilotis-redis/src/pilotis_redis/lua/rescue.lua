@@ -52,10 +52,8 @@ local function rescue(at, lane, max_crashes)
             end
         end
     end
-    if rescued + died > 0 then
-        redis.call('HINCRBY', part(at, COUNTERS), 'delivered', rescued + died)
-        redis.call('HINCRBY', part(at, COUNTERS), 'died', died)
-    end
+    count_up(at, 'delivered', rescued + died)
+    count_up(at, 'died', died)
     if is_sooner then
         tell(KEYS[3], lane)
     end

@@ -62,7 +62,8 @@ function verdicts.back(stream, outcome)
 end
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-    redis.call('HINCRBY', part(4, COUNTERS), 'fenced', #outcomes)
+    need_no_room(KEYS[1])
+    count_up(4, 'fenced', #outcomes)
     return 'dead'
 end
 for index, outcome in ipairs(outcomes) do
@@ -70,11 +71,11 @@ for index, outcome in ipairs(outcomes) do
     result[index] = redis.call('XACK', part(4, STREAM[stream]), GROUP, outcome[2])
     if result[index] == 1 then
         verdicts[outcome[3]](stream, outcome)
+        count('delivered') -- what is in flight is counted apart
     end
 end
-counts.delivered = (counts.succeeded or 0) + (counts.retried or 0) + (counts.died or 0) -- what is in flight is counted apart
 for what, number in pairs(counts) do
-    redis.call('HINCRBY', part(4, COUNTERS), what, number)
+    count_up(4, what, number)
 end
 if is_sooner then
     tell(KEYS[3], ARGV[2])
