@@ -70,7 +70,7 @@ def _state(lane: str, workers: Sequence[WorkerInfo], *reply: Any) -> LaneState:
         in_flight=in_flight,
         dead=dead,
         oldest=_seconds(oldest),
-        counters=counters | {"delivered": counters.get("delivered", 0) + in_flight},  # counted once it is settled
+        counters=counters,
         readers=len(handlers),
         disagrees=any(named != handlers[0] for named in handlers),
     )

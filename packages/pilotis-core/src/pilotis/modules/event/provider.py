@@ -180,7 +180,7 @@ class LaneInfo(msgspec.Struct, frozen=True, kw_only=True):
     emitted: int
     """Events that the lane took since it was declared."""
     delivered: int = 0
-    """Deliveries handed out, each attempt anew."""
+    """Deliveries handed out, each attempt anew, and those that were given back too: it never falls."""
     succeeded: int
     retried: int
     died: int
