@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
+from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType] - it does not tell what it returns
 
 if TYPE_CHECKING:
     from pilotis_redis.pools import AsyncPool, Pool
@@ -30,7 +31,7 @@ class QuickClient(redis.Redis):
         if connection is None:
             return super().execute_command(*command, **options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         try:
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command(_packed(connection, command), check_health=False)
             reply = connection.read_response(disconnect_on_error=True)
         finally:
             pool.give(connection)
@@ -55,6 +56,14 @@ class QuickAsyncClient(redis.asyncio.Redis):
         return _as_told(self.response_callbacks, command[0], reply)
 
 
+def _packed(connection: Any, command: tuple[Any, ...]) -> Any:
+    """Return a command as it is sent. redis-py looks at every argument first: that takes longer than all the rest."""
+    try:
+        return (pack_command(command),) if " " not in command[0] else connection.pack_command(*command)
+    except TypeError:  # an argument that needs to be looked at
+        return connection.pack_command(*command)
+
+
 def _as_told(callbacks: Any, name: str, reply: Any) -> Any:
     """Return a reply as redis-py makes it of the server's: that of SET is True, for one."""
     callback = callbacks.get(name)
@@ -68,7 +77,7 @@ async def _exchange(connection: Any, command: tuple[Any, ...]) -> Any:
     timer = None if limit is None else asyncio.get_running_loop().call_later(limit, cut)
     connection.socket_timeout = None
     try:
-        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        await connection.send_packed_command(_packed(connection, command), check_health=False)
         return await connection.read_response(disconnect_on_error=True)
     except redis.ConnectionError as error:
         if cut.is_made:
