@@ -98,7 +98,7 @@ class RedisLink:
         In a cluster all keys must have the same hash tag.
         """
         try:
-            return await self.execute("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            return await self._commands.execute(("EVALSHA", script.digest, len(keys), *keys, *arguments), {})
         except NoScriptError:
             return await self.execute("EVAL", script.source, len(keys), *keys, *arguments)
 

@@ -64,7 +64,8 @@ class Registrar:
         self._keys = keys
         self._loads = Flights()
         self._declared: dict[str, LaneSpec] = {}
-        self._registry: Registry | None = None
+        self.known: Registry | None = None
+        """What was read last, unless it may be of the past."""
         self._version = 0
         """The newest that was seen; 0 before the first."""
         self.after_fork()
@@ -86,21 +87,21 @@ class Registrar:
         keys = self._keys
         shared = (keys.version, keys.registry, keys.news, keys.paused)
         await self._link.script_each(_FORGET, [((*shared, *keys.lane(name).all), (name,)) for name in lanes])
-        self._registry = None
+        self.known = None
 
     async def registry(self) -> Registry:
         """Return what is known, or else what Redis has."""
-        return self._registry or await self._loads.run("load", self._load)
+        return self.known or await self._loads.run("load", self._load)
 
     async def newer(self, than: Registry) -> Registry:
         """Return another registry than the one that turned out to be of the past."""
-        if self._registry is than:
-            self._registry = None
+        if self.known is than:
+            self.known = None
         return await self.registry()
 
     async def fresh(self) -> Registry:
         """Return what Redis has now; where the database was emptied, what was declared here is declared again."""
-        self._registry = None
+        self.known = None
         return await self.registry()
 
     async def _load(self) -> Registry:
@@ -114,8 +115,8 @@ class Registrar:
             await self._declare(list(self._declared.values()))
             version, rows = await self._read()
         self._version = version or self._version
-        self._registry = Registry(str(version or ""), [_decode(row) for row in rows])
-        return self._registry
+        self.known = Registry(str(version or ""), [_decode(row) for row in rows])
+        return self.known
 
     async def _read(self) -> tuple[int, Collection[bytes]]:
         # The version first: a change in between leaves us with one that is too old, which is found out.
@@ -133,7 +134,7 @@ class Registrar:
         start = secrets.randbelow(1 << 20) + 1 << _CHANGES
         calls = [((*shared, *keys.lane(lane.name).all), (lane.name, _encode(lane), start)) for lane in lanes]
         replies = await self._link.script_each(_DECLARE, calls)
-        self._registry = None
+        self.known = None
         for _, version in replies:
             self._version = self._version or int(version)
         return [None if before is None else _decode(before) for before, _ in replies]
