@@ -111,7 +111,8 @@ class Lanes:
         if not pushes:
             return []
         if len(pushes) == 1:
-            pushed = await self._singles.emit(await self.registry(), pushes[0])
+            registry = self.registrar.known or await self.registry()
+            pushed = await self._singles.emit(registry, pushes[0])
             if pushed is not None:
                 return [pushed]
 
