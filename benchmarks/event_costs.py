@@ -7,6 +7,7 @@ due at once: how long the longest script took by Redis' own clock (its slow log)
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -180,9 +181,11 @@ def megabytes(url: str) -> float:
 # Due at once
 
 
-def due_at_once(url: str) -> None:
+def due_at_once(redis: RedisServer) -> None:
     heading(f"{DUE:,} delayed events that are due at once")
+    url = redis.url
     tell(url, "FLUSHALL")
+    goes_first = go_first(redis.pid)
     count = Count(DUE)
     with app_on(url, "emit", {"order.placed": count}) as emitter:
         due = time.time() + expected_seconds(emitter)
@@ -192,6 +195,7 @@ def due_at_once(url: str) -> None:
             count.wait(DUE)
     took = sorted(slow())
     rows = [
+        ("Redis runs before all else", "yes" if goes_first else "no"),
         ("emitted after they were due", f"{late:.1f} s"),
         ("the first handled after it was due", f"{count.earliest - due:.3f} s"),
         ("from the first to the last", f"{count.times[DUE] - count.times[0]:.1f} s"),
@@ -201,6 +205,15 @@ def due_at_once(url: str) -> None:
         (f"longer than {LONG_MILLISECONDS} ms (goal: none)", sum(each > LONG_MILLISECONDS for each in took)),
     ]
     table(["", "measured"], rows)
+
+
+def go_first(process: int) -> bool:
+    """Have a process run before all others, whom its slow log would tell of otherwise; tell whether that is allowed."""
+    try:
+        os.sched_setscheduler(process, os.SCHED_RR, os.sched_param(1))
+    except (AttributeError, PermissionError):
+        return False
+    return True
 
 
 def expected_seconds(app: Pilotis) -> float:
@@ -223,7 +236,11 @@ def slow_log(url: str) -> Generator[Callable[[], Iterable[float]]]:
     found += [entry["duration"] / 1000 for entry in tell(url, "SLOWLOG GET", 100_000)]
 
 
-SECTIONS: dict[str, Callable[[str], None]] = {"idle": idle, "backlog": backlogs, "due": due_at_once}
+SECTIONS: dict[str, Callable[[RedisServer], None]] = {
+    "idle": lambda redis: idle(redis.url),
+    "backlog": lambda redis: backlogs(redis.url),
+    "due": due_at_once,
+}
 
 
 def main(names: list[str]) -> None:
@@ -234,7 +251,7 @@ def main(names: list[str]) -> None:
     print(machine())
     with started(RedisServer) as redis:
         for name in names or SECTIONS:
-            SECTIONS[name](redis.url)
+            SECTIONS[name](redis)
 
 
 if __name__ == "__main__":
