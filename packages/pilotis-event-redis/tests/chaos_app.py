@@ -161,17 +161,9 @@ def stage() -> None:
         signal.pause()
 
 
-def declare() -> None:
-    """Declare the lanes, as a deployment does."""
-    with app.copy(role="emit") as emitting:
-        emitting.event.declare_all()
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     match sys.argv[1]:
-        case "declare":
-            declare()
         case "stage":
             stage()
         case "periodic":

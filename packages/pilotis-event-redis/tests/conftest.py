@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ from pilotis import Pilotis
 from pilotis.errors import ConnectionFailedError, OperationError, OperationTimeoutError
 from pilotis.modules.event import Message
 from pilotis.providers import LaneInfo
-from pilotis_testing.chaos import PATIENCE, Journal, Process, Team, eventually, team
+from pilotis_testing.chaos import Journal, Process, Team, eventually, team
 from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer, running
 
 HERE = Path(__file__).parent
 BUS = "{pilotis:events}"
@@ -47,10 +50,9 @@ class Scene:
         self.journal = Journal(folder / "journal")
 
     def declare(self) -> None:
-        """Declare the lanes in a process of its own, as a deployment does, and wait for its end."""
-        deploying = self.team.start("declare")
-        assert deploying.wait(PATIENCE) == 0
-        self.team.count_out()
+        """Declare the lanes, as a deployment does."""
+        command = [sys.executable, "-m", "pilotis", "events", "sync", "--app", "chaos_app:app"]
+        subprocess.run(command, env={**os.environ, **environment_of(self.folder)}, check=True)
 
     def start(self, colour: str = "blocking") -> Process:
         """Start a worker, and wait until Redis knows it."""
@@ -130,6 +132,16 @@ class Scene:
 
 def environment_of(folder: Path) -> dict[str, str]:
     return {"CHAOS_FOLDER": str(folder), "PYTHONPATH": str(HERE)}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own that has on its disk all that it answered."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
+    with running(server):
+        yield server
 
 
 @pytest.fixture

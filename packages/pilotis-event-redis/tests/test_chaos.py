@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pilotis.modules.event import Message
-from pilotis_testing.chaos import Journal, Process, eventually, extra_runs
+from pilotis_testing.chaos import FULL, Journal, Process, eventually, extra_runs, size
 from pilotis_testing.redis import tell
-from pilotis_testing.servers import RedisServer, running
-
-FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
-KEPT = ("--appendonly", "yes", "--appendfsync", "always")
-"""Options of a server that has on its disk all that it answered."""
+from pilotis_testing.servers import RedisServer
 
 LONG = 3_000.0 if FULL else 120.0
 """Seconds that the handling of everything may take."""
@@ -27,21 +21,6 @@ MOST_AHEAD = 1_000
 pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.timeout(3600 if FULL else 180)]
 
 Scenes = Callable[..., Any]
-
-
-def size(small: int, full: int) -> int:
-    """Return how much to do: a campaign's number, or one that every run can afford."""
-    return full if FULL else small
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that outlives its end."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder, *KEPT)
-    with running(server):
-        yield server
 
 
 class Load:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,11 +9,10 @@ from typing import Any
 
 import pytest
 from pilotis.modules.event import Message
-from pilotis_testing.chaos import eventually
+from pilotis_testing.chaos import FULL, eventually, size
 from pilotis_testing.redis import age, tell
 from pilotis_testing.servers import RedisServer
 
-FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
 LONGEST_MICROSECONDS = 5_000
 MOST_OVERTAKEN = 10
 """A worker that the machine holds up for a second gives back what it has at hand, and others may pass that by."""
@@ -46,7 +44,7 @@ def test_many_that_are_due_at_once_come_in_order_and_not_early(
     set_scene: Callable[..., Any], own_redis: RedisServer
 ) -> None:
     """And no script takes longer than 5 ms, but for those that the machine itself holds up."""
-    count = 1_000_000 if FULL else 10_000
+    count = size(10_000, 1_000_000)
     scene = set_scene(own_redis.url)
     scene.declare()
     for start in range(0, count, 1_000):
@@ -60,7 +58,7 @@ def test_many_that_are_due_at_once_come_in_order_and_not_early(
     tell(own_redis.url, "CONFIG", "RESETSTAT")
     tell(own_redis.url, "SLOWLOG", "RESET")
     scene.start()
-    eventually(lambda: scene.succeeded("timed") == [count], 3_000 if FULL else 120)
+    eventually(lambda: scene.succeeded("timed") == [count], size(120, 3_000))
     runs = scene.journal.of("timed", "done")
     assert sorted(due) == sorted(run.id for run in runs)
     overtaken = [run.id for run, next in pairwise(runs) if due[run.id] > due[next.id]]

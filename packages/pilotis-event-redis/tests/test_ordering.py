@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import pytest
 from pilotis.modules.event import Message
-from pilotis_testing.chaos import eventually, overlaps
-
-FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
+from pilotis_testing.chaos import FULL, eventually, overlaps, size
 
 pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.timeout(3600 if FULL else 180)]
 
@@ -29,7 +26,7 @@ def told(key: int, number: int) -> Message:
 
 def test_events_of_a_key_keep_their_order_whatever_happens(set_scene: Scenes, redis_url: str) -> None:
     """Through retries, delays, crashes, dead letters and several workers. Other keys wait for none of that."""
-    keys, length = (100, 200) if FULL else (6, 10)
+    keys, length = size(6, 100), size(10, 200)
     scene = set_scene(redis_url, liveness=1, max_crashes=1_000)
     scene.declare()
     messages = [told(key, number) for number in range(length) for key in range(keys)]
@@ -42,7 +39,7 @@ def test_events_of_a_key_keep_their_order_whatever_happens(set_scene: Scenes, re
             scene.team.start("blocking")
         return scene.is_idle()
 
-    eventually(is_over, 3_000 if FULL else 120)
+    eventually(is_over, size(120, 3_000))
     runs = scene.journal.of("ordered")
     assert [] == overlaps(runs, lambda run: run.data[0])
     for key in range(keys):

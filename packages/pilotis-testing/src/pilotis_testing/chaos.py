@@ -15,12 +15,19 @@ from typing import Any, Self
 
 import msgspec
 
+FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
+"""Whether there is a whole campaign to be fought, for which `nox -s campaign` is."""
 PATIENCE = 60.0
 """Seconds after which what a test waits for has failed to come, however slow the machine is."""
 
 ASK_SECONDS = 0.05
 
 Process = subprocess.Popen[bytes]
+
+
+def size(small: int, full: int) -> int:
+    """Return how much to do: a campaign's number, or one that every run can afford."""
+    return full if FULL else small
 
 
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
