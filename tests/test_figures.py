@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pilotis import Message, Pilotis
 from pilotis.discovery import plugins
 from pilotis.errors import ConnectionFailedError
+from pilotis.modules.event import LaneInfo
 from pilotis.modules.event.figures import FIGURES, LOOK_SECONDS
 from pilotis.providers import hookimpl
+from pilotis.telemetry import Figure, Read
+from pilotis_event_local import LocalEvents
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.colours import soon
 from pilotis_testing.event_base import Seen, drained
 from pilotis_testing.servers import RedisServer, free_port
 
 Facts = tuple[str, ...]
+TelemetryT = TypeVar("TelemetryT")
 MAIL, AUDIT = "order.* mail", "order.* audit"
 NAMES = [figure.name.removeprefix("pilotis.event.lane.") for figure, _ in FIGURES]
 
@@ -183,13 +187,65 @@ class Verbs:
         return self
 
 
+class Readings(Verbs):
+    """A telemetry that asks for figures, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[str, list[Read]] = {}
+
+    def observe(self, figure: Figure, read: Read) -> Callable[[], None]:
+        reads = self.read.setdefault(figure.name, [])
+        reads.append(read)
+        return lambda: reads.remove(read)
+
+
+def registered(telemetry: TelemetryT) -> Iterator[TelemetryT]:
+    plugins().register(telemetry)
+    yield telemetry
+    plugins().unregister(telemetry)
+
+
 @pytest.fixture
 def verbs() -> Iterator[Verbs]:
     """Registered for a while."""
-    verbs = Verbs()
-    plugins().register(verbs)
-    yield verbs
-    plugins().unregister(verbs)
+    yield from registered(Verbs())
+
+
+@pytest.fixture
+def readings() -> Iterator[Readings]:
+    """Registered for a while."""
+    yield from registered(Readings())
+
+
+class Looked(LocalEvents):
+    """Counts how often somebody looks at lanes."""
+
+    looks = 0
+
+    async def lanes(self) -> list[LaneInfo]:
+        self.looks += 1
+        return await super().lanes()
+
+
+async def test_telemetry_of_another_kind_gets_each_figure_once(
+    readings: Readings, clock: ManualClock, colour: Colour
+) -> None:
+    """While the app is open, with its attributes; nothing is read of one that is closed. One looks for all figures."""
+    provider = Looked()
+    app = Pilotis({"name": "shop", "event": provider}, clock=clock)
+    app.event.on("order.*", id="mail")(Seen())
+    async with colour.voice(app):
+        app.event.on("order.*", id="audit")(Seen())
+        await colour.voice(app.cache).get("price")
+        [misses] = readings.read["pilotis.cache.misses"]
+        facts = {"pilotis.app": "shop", "pilotis.instance": "default", "pilotis.provider": "memory"}
+        assert [(1, facts)] == list(misses())
+        [emitted] = readings.read["pilotis.event.lane.emitted"]
+        mail = facts | {"pilotis.provider": app.event.provider_name, "pilotis.lane": MAIL}
+        await soon(lambda: (0, mail) in emitted())
+        assert 1 == provider.looks
+    assert not any(readings.read.values())
 
 
 async def test_telemetry_need_not_ask_for_figures(verbs: Verbs, clock: ManualClock, colour: Colour) -> None:
