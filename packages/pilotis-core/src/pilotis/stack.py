@@ -55,8 +55,8 @@ class Stack:
         """Take what is on top, and wait for it at most `timeout` seconds: then `queue.Empty` is raised."""
         deadline = time.monotonic() + (timeout if block else 0.0)
         turn = threading.Event()
-        self._line.append(turn)
         try:
+            self._line.append(turn)  # in here, as nobody would pass one who was interrupted and stood there for good
             return self._at_turn(turn, deadline)
         finally:
             self._line.remove(turn)
