@@ -38,7 +38,7 @@ FOREVER = "while true do end"
 @pytest.fixture
 def link(own_redis: RedisServer, colour: Colour) -> Iterator[RedisLink]:
     """A link that is soon out of patience."""
-    link = RedisLink(RedisOptions(url=own_redis.url, timeout=0.2, connect_timeout=0.2))
+    link = RedisLink(RedisOptions(url=own_redis.url, timeout=0.4))
     yield link
     drive(link.close())
 

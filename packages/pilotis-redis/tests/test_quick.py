@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -15,7 +12,6 @@ import redis
 import redis.asyncio
 from pilotis.bridge import drive
 from pilotis_redis import RedisLink, RedisOptions
-from pilotis_redis.stack import Stack
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.redis import tell
 
@@ -107,52 +103,3 @@ async def test_many_callers_share_few_connections(link: RedisLink, redis_url: st
 
     assert 20 * 20 == max(await together(*[count] * 20))
     assert sum(client["name"] == "quick" for client in tell(redis_url, "CLIENT LIST")) <= 2
-
-
-# The stack
-
-
-def test_a_stack_gives_what_came_last() -> None:
-    """Connections before places, and no more than it has."""
-    stack = filled(2)
-    stack.get(block=True, timeout=1)
-    stack.put_nowait("connection")
-    assert stack.connection() == "connection"
-    assert stack.connection() is None
-    assert stack.get(block=True, timeout=1) is None
-    with pytest.raises(queue.Empty):
-        stack.get(block=False, timeout=1)
-    with pytest.raises(queue.Empty):
-        stack.get(block=True, timeout=0.01)
-
-
-def test_a_stack_refuses_one_too_many() -> None:
-    """As redis-py expects when it fills one up."""
-    with pytest.raises(queue.Full):
-        filled(3).put_nowait(None)
-
-
-def test_who_waits_is_woken_and_not_overtaken() -> None:
-    """A connection that is put back is for whoever waits, not for those who come later."""
-    stack = filled(1)
-    stack.get(block=True, timeout=1)
-    taken: list[Any] = []
-    waiting = threading.Thread(target=lambda: taken.append(stack.get(block=True, timeout=10)))
-    waiting.start()
-    while not stack._waiting:  # pyright: ignore[reportPrivateUsage]
-        time.sleep(0.001)
-    with stack._returned:  # pyright: ignore[reportPrivateUsage] - whoever waits has let go of it, and is asleep
-        stack.queue.append("for whoever waits")
-        assert stack.connection() is None
-        stack.queue.pop()
-    stack.put_nowait("connection")
-    waiting.join(10)
-    assert ["connection"] == taken
-
-
-def filled(size: int) -> Stack:
-    """Return a stack of places."""
-    stack = Stack(size)
-    for _ in range(size):
-        stack.put_nowait(None)
-    return stack

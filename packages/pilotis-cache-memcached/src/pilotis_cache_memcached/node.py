@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from pilotis.providers import reset_after_fork
+from pilotis.stack import Stack
 from pymemcache import Client, MemcacheUnexpectedCloseError  # pyright: ignore[reportMissingTypeStubs]
 
 from pilotis_cache_memcached.options import MemcachedCacheOptions, Place, name_of
@@ -35,20 +36,21 @@ class Node:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._idle: list[Any] = []
-        self._made = 0
-        self._waiting = 0
-        self._changed = threading.Condition()
+        self._stack = Stack(self._options.max_connections)
+        for _ in range(self._options.max_connections):
+            self._stack.put_nowait(None)
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for a connection."""
+        return self._stack.waiting
 
     def call(self, function: Callable[[Any, *Ts], T], *args: *Ts) -> T:
         """Return `function(client, *args)`. Blocks. Where it fails, in whatever way, its connection is not used again.
 
-        Who finds all connections in use waits for one: taking and giving back need no lock where there are enough.
+        Who finds all connections in use waits for one, and nobody overtakes him.
         """
-        try:
-            client = self._idle.pop()
-        except IndexError:
-            client = self._awaited()
+        client = self._stack.connection() or self._awaited()
         try:
             answer = function(client, *args)
         except BaseException as error:
@@ -59,50 +61,25 @@ class Node:
             if isinstance(error, BlockingIOError):
                 raise TimeoutError(f"no answer within {self._options.timeout:g} s") from error
             raise
-        self._idle.append(client)
-        if self._waiting:
-            self._tell()
+        self._stack.put_nowait(client)
         return answer
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        while self._idle:
-            try:
-                client = self._idle.pop()
-            except IndexError:  # somebody was faster
-                return
+        while (client := self._stack.connection()) is not None:
             self._end(client)
 
     def _awaited(self) -> Any:
-        with self._changed:
-            self._waiting += 1  # before looking: who gives one back from now on tells
-            try:
-                client = self._changed.wait_for(self._free, self._options.timeout)
-            finally:
-                self._waiting -= 1
-        if client is None:
-            raise TimeoutError(f"all {self._options.max_connections} connections to {self.name} are in use")
-        return client
-
-    def _free(self) -> Any:
-        """Take a connection that nobody uses, or make one while there may be more; None if there may not."""
         try:
-            return self._idle.pop()
-        except IndexError:
-            if self._made >= self._options.max_connections:
-                return None
-        self._made += 1
-        return self._client()
+            client = self._stack.get(block=True, timeout=self._options.timeout)
+        except queue.Empty:
+            used = f"all {self._options.max_connections} connections to {self.name} are in use"
+            raise TimeoutError(used) from None
+        return client or self._client()
 
     def _end(self, client: Any) -> None:
         client.close()
-        with self._changed:
-            self._made -= 1
-            self._changed.notify()
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify()
+        self._stack.put_nowait(None)
 
     def _client(self) -> Any:
         options = self._options

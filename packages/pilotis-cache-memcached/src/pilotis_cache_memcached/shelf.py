@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +22,8 @@ from pilotis_cache_memcached.wire import (
     fetch,
     set_command,
 )
+
+_key_of = attrgetter("key")
 
 MOST_LOGS = 4096
 """Namespaces whose log is remembered; beyond that, it is read anew."""
@@ -63,7 +66,7 @@ class Shelf:
         return None if item is None else judged(key, item, current, self._now()).value
 
     def write(self, entries: Sequence[Entry]) -> list[bool]:
-        self._begin_logs(entry.key for entry in entries)
+        self._begin_logs(map(_key_of, entries))
         now = self._now()
         return self.node.call(change, [_set_command(entry, now) for entry in entries])
 

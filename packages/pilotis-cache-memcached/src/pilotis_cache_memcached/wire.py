@@ -81,9 +81,8 @@ def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
     data = sock.recv(CHUNK)
     while data.count(b"\n") < len(commands):
         data = _more(sock, data)
-    lines = data.splitlines()
     try:
-        changed = [_CHANGED[line] for line in lines]
+        changed = list(map(_CHANGED.__getitem__, data.splitlines()))
     except KeyError as unknown:
         raise _error(unknown.args[0]) from None
     if len(changed) > len(commands):
@@ -94,13 +93,7 @@ def change(client: Any, commands: Sequence[bytes]) -> list[bool]:
 def _items(data: bytes, start: int) -> dict[str, Item] | None:
     """Read the reply to `gets`; None if there is more to come."""
     found: dict[str, Item] = {}
-    while (end := data.find(b"\r\n", start)) >= 0:
-        if not data.startswith(b"VALUE ", start):
-            if data[start:end] != b"END":
-                raise _error(data[start:end])
-            if end + 2 < len(data):
-                raise MemcacheUnknownError(_TOO_MUCH)
-            return found
+    while data.startswith(b"VALUE ", start) and (end := data.find(b"\r\n", start)) >= 0:
         _, name, _, size, number = data[start:end].split()
         begin = end + 2
         end = begin + int(size)
@@ -108,7 +101,13 @@ def _items(data: bytes, start: int) -> dict[str, Item] | None:
             raise _error(size)
         found[name.decode()] = (data[begin:end], int(number))
         start = end + 2
-    return None
+    rest = data[start:]
+    if rest == b"END\r\n":
+        return found
+    line, is_whole, _ = rest.partition(b"\r\n")
+    if not is_whole:
+        return None
+    raise MemcacheUnknownError(_TOO_MUCH) if line == b"END" else _error(line)
 
 
 def _connected(client: Any) -> Any:

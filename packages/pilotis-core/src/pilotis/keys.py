@@ -174,6 +174,8 @@ class _Parameters:
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the argument of each parameter. Raises TypeError, as the call itself would."""
+        if self._are_plain and not kwargs and len(args) == len(self.names):
+            return dict(zip(self.names, args, strict=True))
         if self._are_plain and (not kwargs or kwargs.keys() <= set(self.names[len(args) :])):
             arguments = {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
             if len(arguments) == len(self.names) >= len(args):  # bound by hand, in a tenth of the time

@@ -17,10 +17,10 @@ import redis.sentinel
 from pilotis.backoff import Backoff
 from pilotis.bridge import Latch, pause
 from pilotis.errors import ConnectionFailedError
+from pilotis.stack import Stack
 
 from pilotis_redis.faults import classify, mark_unsent
 from pilotis_redis.quick import is_quiet, is_quiet_async
-from pilotis_redis.stack import Stack
 
 RECONNECTING = Backoff.exponential(0.05, factor=3, maximum=1, jitter=0.5)
 

@@ -71,6 +71,12 @@ def ready(cache: Cache) -> None:
         until(lambda: near.tier.is_live)
 
 
+def has_at_hand(cache: Cache, key: str) -> bool:
+    """Tell whether a near cache keeps an entry, which may be out of date until it is told, in a moment."""
+    near, names = cache._near, cache._names  # pyright: ignore[reportPrivateUsage]
+    return near is not None and near.tier.known((names.key(key),)) is not None
+
+
 def in_colour(colour: Colour, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     """Return an async function of a test as its caller would write it: a plain one in blocking use."""
     if colour is Colour.ASYNC:

@@ -9,7 +9,7 @@ from pilotis.modules.cache.names import refresh_name
 from pilotis.modules.cache.refreshing import REST_SECONDS
 from pilotis.providers import CacheProvider
 
-from pilotis_testing.cache_base import SERVICE, TTL, CacheTests, lacks
+from pilotis_testing.cache_base import SERVICE, TTL, CacheTests, has_at_hand, lacks
 from pilotis_testing.cache_claims import SINGLE_FLIGHT, Computation, mark_of, refuse
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import soon
@@ -48,6 +48,7 @@ class RefreshTests(CacheTests):
             await idle(other)
         refresh.gate.set()
         await idle(cache)
+        await soon(lambda: not has_at_hand(other, "k"))
         assert await other.get_or_set("k", refuse, ttl=TTL, stale_for=TTL) == "new"
         assert [2, 0] == [cache.stats().factory_calls, other.stats().factory_calls]
         assert other.stats().errors == 0

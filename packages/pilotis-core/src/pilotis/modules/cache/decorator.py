@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from pilotis.errors import ConfigurationError
@@ -56,12 +56,12 @@ class Recipe:
         self._options = options
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key, factory = self._asked(args, kwargs)
-        return self._cache.get_or_set(key, factory, tags=self._tagged(args, kwargs), **self._options)
+        key, factory, options = self._asked(args, kwargs)
+        return self._cache.get_or_set(key, factory, **options)
 
     async def acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key, factory = self._asked(args, kwargs)
-        return await self._cache.aget_or_set(key, factory, tags=self._tagged(args, kwargs), **self._options)
+        key, factory, options = self._asked(args, kwargs)
+        return await self._cache.aget_or_set(key, factory, **options)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         return self._cache.delete(self._key.render(args, kwargs)) > 0
@@ -69,11 +69,12 @@ class Recipe:
     async def ainvalidate(self, *args: Any, **kwargs: Any) -> bool:
         return await self._cache.adelete(self._key.render(args, kwargs)) > 0
 
-    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Callable[[], Any]]:
-        return self._key.render(args, kwargs), functools.partial(self._function, *args, **kwargs)
-
-    def _tagged(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[str]:
-        return [tag.render(args, kwargs) for tag in self._tags] if self._tags else ()
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Callable[[], Any], Mapping[str, Any]]:
+        """Return what `get_or_set` is called with."""
+        options = self._options
+        if self._tags:
+            options = {**options, "tags": [tag.render(args, kwargs) for tag in self._tags]}
+        return self._key.render(args, kwargs), functools.partial(self._function, *args, **kwargs), options
 
 
 def decorated(function: Callable[P, R], recipe: Recipe) -> CachedFunction[P, R]:

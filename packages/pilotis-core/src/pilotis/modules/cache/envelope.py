@@ -64,7 +64,7 @@ NO_HEAD = Head()
 
 def seal(value: object, at: str = "value") -> bytes:
     """Return the stored form of a value. Raises `InvalidInputError` for what cannot be encoded."""
-    if is_countable(value):
+    if type(value) is int and value in _COUNTABLE:
         return b"%d" % value
     return b"\x01" + MESSAGEPACK.encode(value, at)
 
@@ -152,17 +152,14 @@ def unseal(sealed: bytes, type: Any, at: str = "value") -> Any:
 def plain_values(entries: Iterable[bytes | None], names: Iterable[str], type: Any) -> dict[str, Any]:
     """Return the values of those entries that are there, have no head and are read without a question, by name.
 
-    What is a number, packed, corrupted or of another type is left out.
+    What is a number or packed is left out. Where one is corrupted or of another type, all are.
     """
     read = MESSAGEPACK.decoder(type)
-    values: dict[str, Any] = {}
-    for name, entry in zip(names, entries, strict=True):
-        if entry and entry[0] == PLAIN:
-            try:
-                values[name] = read(entry[1:])
-            except Exception:  # noqa: S112 - whoever looks closer is told
-                continue
-    return values
+    pairs = zip(names, entries, strict=True)
+    try:
+        return {name: read(entry[1:]) for name, entry in pairs if entry and entry[0] == PLAIN}
+    except Exception:  # whoever looks closer is told
+        return {}
 
 
 def _unseal_packed(sealed: bytes, type: Any, at: str) -> Any:

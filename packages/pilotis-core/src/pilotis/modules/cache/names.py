@@ -41,7 +41,8 @@ class Names:
 
     def keys(self, keys: Iterable[str]) -> list[str]:
         """Return ours for several of the user's, which have been checked."""
-        return list(map(self._keys.__add__, keys))
+        space = self._keys
+        return [space + key for key in keys]
 
     def tag(self, tag: str) -> str:
         """Return the key of a tag's epoch."""

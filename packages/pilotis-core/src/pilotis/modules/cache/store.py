@@ -6,6 +6,8 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import compress
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +29,7 @@ R = TypeVar("R")
 
 _ABSENCE = "absence"
 
+_value_of = attrgetter("value")
 _read_any = MESSAGEPACK.decoder(Any)
 UNCLEAR = object()
 """No value: what was read is absent, has a head or does not fit."""
@@ -121,17 +124,18 @@ class Store:
             return [None] * len(keys)
         if self._ailing:
             self._recover("read")
-        return self._authenticated(keys, data)
+        return data if self._signer is None else self._authenticated(keys, data)
 
     def _authenticated(self, keys: Sequence[str], data: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        return data if self._signer is None else list(map(self.authentic, keys, data))
+        return list(map(self.authentic, keys, data))
 
     async def write(self, entries: Sequence[Entry], *, only_absent: bool = False) -> list[bool]:
         """Have the provider keep entries; while it is down, none of them."""
         try:
-            provider = await self.opened()
+            if not self._host.hot:
+                await self.opened()
             with self._writing:
-                stored = await provider.write(self._signed(entries), only_absent=only_absent)
+                stored = await self._provider.write(self._signed(entries), only_absent=only_absent)
         except OperationError as error:
             self._forgive(error, "write")
             return [False] * len(entries)
@@ -377,6 +381,6 @@ class Store:
 
     def _count(self, entries: Sequence[Entry], stored: Sequence[bool]) -> None:
         count = sum(stored)
-        size = sum(len(entry.value) for entry, kept in zip(entries, stored, strict=True) if kept)
+        size = sum(map(len, compress(map(_value_of, entries), stored)))
         self.tally.sets += count
         self.tally.bytes_written += size

@@ -81,7 +81,7 @@ def checked_ttl(ttl: Ttl, default: float | None) -> float | None:
     """Return the ttl in seconds, None for good. Raises `InvalidInputError` for a negative one and the like."""
     if ttl is ...:
         return default
-    return optional_seconds(ttl, "ttl")
+    return None if ttl is None else seconds(ttl, "ttl")
 
 
 def checked_keys(keys: Iterable[str], at: str = "keys") -> list[str]:
