@@ -98,8 +98,7 @@ class OperatingTests(EventTests):
         return it.oldest
 
     async def test_what_is_handed_out_is_counted(self, lane: Reader, colour: Colour) -> None:
-        """Each attempt anew, and what is given back too, so that the number never falls; what is settled in vain does not
-        count as handled."""
+        """Each attempt anew, and what is given back too: it never falls. What is settled in vain is not handled."""
         await lane.open()
         await lane.provider.emit([outgoing("1")])
         [first] = await lane.take()

@@ -22,7 +22,7 @@ class BusKeys:
         self.workers = f"{self.prefix}:w"
         self.infos = f"{self.prefix}:wi"
         self.tail = f"{self.prefix}:tail"
-        """Set while somebody looks on, and the channel on which they are told."""
+        """There while somebody looks on: what they are shown."""
         self._lanes: dict[str, LaneKeys] = {}
 
     def lane(self, lane: str) -> LaneKeys:
