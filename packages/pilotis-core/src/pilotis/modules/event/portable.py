@@ -256,6 +256,16 @@ class EventBus(Emitting, Declarations):
     def _inline(self) -> bool:
         return self.settings.mode == "inline"
 
+    @property
+    def _consumes(self) -> bool:
+        return self.context.role != "emit" and self._registry.version > 0 and not self._inline
+
+    async def _open(self) -> None:
+        if self._consumes and EventCapability.DURABLE in self._own.capabilities:
+            await self.context.runtime.run(super()._open())  # where it will be used from: that saves a connection
+        else:
+            await super()._open()
+
     async def _started(self) -> None:
         await self._declare_lanes()
         self._begin()
@@ -266,7 +276,7 @@ class EventBus(Emitting, Declarations):
             return
         if self._periodics:
             self._scheduler.begin(self._periodics)
-        if self._registry.version and not self._inline:
+        if self._consumes:
             self._dispatcher.begin()
             self._dispatcher.poke()
             self._figures.begin()
