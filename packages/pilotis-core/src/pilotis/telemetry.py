@@ -75,9 +75,6 @@ class OpenTelemetry:
         self._propagator: Any = tracecontext.TraceContextTextMapPropagator()
         self._trace: Any = trace
         self._tracer: Any = trace.get_tracer("pilotis")  # pyright: ignore[reportUnknownMemberType]
-        self._counter: Any = metrics.get_meter("pilotis").create_counter(  # pyright: ignore[reportUnknownMemberType]
-            "pilotis.operations", description="Calls of Pilotis verbs"
-        )
         self._board = _board(metrics)
 
     @contextmanager
@@ -109,7 +106,7 @@ class OpenTelemetry:
                 yield
                 outcome = "ok"
             finally:
-                self._counter.add(1, {**facts, "pilotis.outcome": outcome})
+                self._board.operations.add(1, {**facts, "pilotis.outcome": outcome})
 
     def _link(self, carrier: Mapping[str, Any]) -> Any:
         """Return a link to what a W3C `traceparent` names; None where there is none, or none that can be read."""
@@ -128,6 +125,7 @@ class _Board:
     def __init__(self, metrics: Any) -> None:
         self._metrics = metrics
         self._meter: Any = metrics.get_meter("pilotis")
+        self.operations: Any = self._meter.create_counter("pilotis.operations", description="Calls of Pilotis verbs")
         self._shown: dict[str, _Shown] = {}
         self.after_fork()
         reset_after_fork(self)
@@ -198,7 +196,9 @@ _boards: WeakKeyDictionary[Any, _Board] = WeakKeyDictionary()
 
 
 def _board(metrics: Any) -> _Board:
-    return _boards.setdefault(metrics.get_meter_provider(), _Board(metrics))
+    provider = metrics.get_meter_provider()
+    board = _boards.get(provider)
+    return _boards.setdefault(provider, _Board(metrics)) if board is None else board
 
 
 def default_telemetry() -> Telemetry | None:
