@@ -29,6 +29,8 @@ from pilotis_testing.servers import RedisServer
 TIMEOUT = 1.0
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 """Options of a server that loses nothing that it answered."""
+LOADS_SLOWLY = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+"""Options of a server that takes 20 ms for each key that it reads at its start, and answers meanwhile."""
 LANE = "{pilotis:events}:l:shop/order.* stock"
 
 
@@ -153,6 +155,30 @@ async def test_a_replica_refuses(bus: Any, own_redis: RedisServer) -> None:
             await bus.emit_many(messages)
         assert caught.value.outcome is None
     tell(own_redis.url, "REPLICAOF", "NO", "ONE")
+    await bus.emit("order.placed", 2)
+    assert waiting(own_redis) == 2
+
+
+async def test_a_server_that_is_still_loading_refuses(bus: Any, own_redis: RedisServer) -> None:
+    """`LOADING`, as after a restart with much to read: nothing happened, and it is known at once."""
+    await bus.emit("order.placed", 1)
+    tell(
+        own_redis.url,
+        "MSET",
+        *(item for number in range(1_000) for item in (f"filler {number}", random.randbytes(1024))),
+    )
+    tell(own_redis.url, "SAVE")
+    await run_blocking(own_redis.kill)
+    own_redis.options = LOADS_SLOWLY
+    await run_blocking(own_redis.start)
+    started = time.monotonic()
+    for messages in ([Message("order.placed")], [Message("order.placed")] * 500):
+        with pytest.raises(ConnectionFailedError, match="loading") as caught:
+            await bus.emit_many(messages)
+        assert (None, True) == (caught.value.outcome, caught.value.retryable)
+    assert time.monotonic() - started < 5
+    tell(own_redis.url, "CONFIG", "SET", "key-load-delay", 0)
+    until(lambda: not tell(own_redis.url, "INFO", "persistence")["loading"])
     await bus.emit("order.placed", 2)
     assert waiting(own_redis) == 2
 
