@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pilotis.bridge import drive, pause
+from pilotis_redis import RedisLink
 from pilotis_redis.lanes import Lanes, LaneSpec, Push, Pushed
 from pilotis_testing import Colour
-from pilotis_testing.colours import together
+from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 
@@ -165,3 +166,36 @@ def test_nothing_is_renewed_for_groups_that_are_gone(make_lanes: Callable[..., L
         drive(lanes.release("g"))
         assert drive(job.ended.wait(5))
         assert (None, set()) == (lanes._groups._job, lanes._groups._renewed)
+
+
+class Renewing(RedisLink):
+    """Counts renewals of groups, and has something be done before the first one that found nothing is answered."""
+
+    renewals = 0
+    meanwhile: Any = None
+
+    async def pipeline(self, commands: Any) -> list[Any]:
+        commands = list(commands)
+        replies = await super().pipeline(commands)
+        if commands and commands[0][0] == "PEXPIRE":
+            type(self).renewals += 1
+            if replies == [0] and self.meanwhile is not None:
+                meanwhile, type(self).meanwhile = self.meanwhile, None
+                await meanwhile()
+        return replies
+
+
+async def test_a_group_that_begins_anew_while_it_is_renewed_is_kept(
+    make_lanes: Callable[..., Lanes], redis_url: str
+) -> None:
+    """It was released, and something is staged in it before that is known."""
+    lanes = make_lanes(redis_url, kept=0.6, link=Renewing)
+
+    async def begin_anew() -> None:
+        await lanes.stage("g", [push("2")])
+        Renewing.renewals = 0
+
+    Renewing.meanwhile = staticmethod(begin_anew)
+    await lanes.stage("g", [push("1")])
+    await lanes.release("g")
+    await soon(lambda: Renewing.meanwhile is None and Renewing.renewals >= 2)

@@ -141,7 +141,7 @@ def test_a_worker_whose_loop_hangs_loses_its_place(
     heir = make_hand(redis_url, liveness=LIVENESS)
     drive(hand.declare("a", "b"))
     drive(heir.look("b"))
-    hanging = start_worker(redis_url, "a", liveness=LIVENESS, stall=LIVENESS / 4)
+    hanging = start_worker(redis_url, "a", liveness=LIVENESS, stall=LIVENESS)
     put(hand, "a", "1", b"wedge")
     before = hanging.until_taken("1")
     until(lambda: before["worker"] not in workers(hand), PATIENCE)

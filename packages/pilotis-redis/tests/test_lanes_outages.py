@@ -265,6 +265,30 @@ async def test_settling_again_what_may_have_arrived_counts(forgetful: Any, colou
     assert [2, 1] == [state.counters["retried"] for state in states]
 
 
+class Mute(RedisLink):
+    """Breaks off, once, before what is settled was sent."""
+
+    is_broken = False
+
+    async def script_each(self, script: Script, calls: Any) -> list[Any]:
+        if script is SETTLE and not self.is_broken:
+            self.is_broken = True
+            raise LostError
+        return await super().script_each(script, calls)
+
+
+async def test_what_was_settled_after_all_is_not_remembered(make_hand: Hands, redis_url: str, colour: Colour) -> None:
+    """Each outage would else leave something behind for as long as the worker lives."""
+    hand = make_hand(redis_url, link=Mute)
+    await hand.declare("a")
+    await hand.emit("a", "1", "2")
+    taken = await hand.look("a")
+    with pytest.raises(LostError):
+        await hand.settle(taken)
+    assert [True, True] == await hand.settle(taken)
+    assert set() == hand.worker._life.settling._unsure
+
+
 async def test_answers_stand_in_the_order_of_what_was_settled(hand: Any, colour: Colour) -> None:
     """Also of many, from several lanes, with some that are settled already, and some that come twice."""
     await hand.declare("a", "b")
