@@ -34,6 +34,7 @@ _NEEDED = (
     ("dedupe", EventCapability.DEDUPE),
     ("group", EventCapability.GROUPS),
 )
+_NO_DEFAULTS = Message("defaults")
 
 
 class Emitting(LaneOperations):
@@ -103,7 +104,9 @@ class Emitting(LaneOperations):
         for index, message in enumerate(messages):
             if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
                 raise InvalidInputError(f"messages[{index}]: expected a Message, got {type(message).__name__}")
-        return await self._emit([message.over(defaults) for message in messages], now=now)
+        if defaults != _NO_DEFAULTS:
+            messages = [message.over(defaults) for message in messages]
+        return await self._emit(messages, now=now)
 
     emit_many = blocking(aemit_many)
 
