@@ -1,4 +1,4 @@
-"""What the tests of notifiers share."""
+"""What the tests of notifiers share, and those of telemetry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pilotis.modules.notification import Notifier
 from pilotis.providers import Context
 from pilotis.settings.model import NotificationSettings
 from pilotis_testing import ManualClock
+from pilotis_testing.telemetry import meters, spans
+
+__all__ = ["meters", "spans"]
 
 AT_ONCE = NotificationSettings(attempts=3, backoff=Backoff.fixed(0))
 

@@ -6,12 +6,8 @@ import sys
 import threading
 from typing import Any
 
-import opentelemetry.trace
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pilotis.modules.cache.figures import FIGURES
 from pilotis.modules.cache.stats import CacheStats
@@ -23,28 +19,9 @@ GAUGE = Figure(name="pilotis.test.gauge", description="", kind="gauge")
 ONE: list[tuple[float, dict[str, str]]] = [(1, {})]
 
 
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """An application that has set up tracers: what they export."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(opentelemetry.trace, "_TRACER_PROVIDER", provider)
-    return exporter
-
-
-@pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
-    """An application that has set up meters: what reads them."""
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", provider)
-    return reader
-
-
-def figures(reader: InMemoryMetricReader) -> dict[str, dict[str, float]]:
+def figures(meters: InMemoryMetricReader) -> dict[str, dict[str, float]]:
     """Return the values of each instrument, by the attribute `of`."""
-    data: Any = reader.get_metrics_data()
+    data: Any = meters.get_metrics_data()
     metrics: list[Any] = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
     points: dict[str, Any] = {metric.name: metric.data.data_points for metric in metrics}
     return {name: {point.attributes.get("of"): point.value for point in of} for name, of in points.items()}
@@ -58,7 +35,7 @@ def test_an_api_that_nobody_set_up_is_not_asked() -> None:
     assert default_telemetry() is None
 
 
-@pytest.mark.parametrize("part", ["spans", "reader"])
+@pytest.mark.parametrize("part", ["spans", "meters"])
 def test_a_provider_of_tracers_or_meters_is_enough(part: str, request: pytest.FixtureRequest) -> None:
     """Each alone has somebody who wants to know."""
     request.getfixturevalue(part)
@@ -75,7 +52,7 @@ def test_without_the_api_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 # Verbs
 
 
-def test_a_verb_is_a_span_and_counts(spans: InMemorySpanExporter, reader: InMemoryMetricReader) -> None:
+def test_a_verb_is_a_span_and_counts(spans: InMemorySpanExporter, meters: InMemoryMetricReader) -> None:
     """Whether it succeeds or not; what it raised is on the span, and passes."""
     telemetry = OpenTelemetry()
     facts = {"pilotis.module": "cache", "pilotis.operation": "get", "pilotis.provider": "memory"}
@@ -86,7 +63,7 @@ def test_a_verb_is_a_span_and_counts(spans: InMemorySpanExporter, reader: InMemo
     found = spans.get_finished_spans()
     assert [("pilotis.cache.get", facts)] * 2 == [(span.name, dict(span.attributes or {})) for span in found]
     assert [[], ["exception"]] == [[event.name for event in span.events] for span in found]
-    data: Any = reader.get_metrics_data()
+    data: Any = meters.get_metrics_data()
     [metric] = data.resource_metrics[0].scope_metrics[0].metrics
     assert "pilotis.operations" == metric.name
     assert [(1, {**facts, "pilotis.outcome": "error"}), (1, {**facts, "pilotis.outcome": "ok"})] == sorted(
@@ -98,38 +75,38 @@ def test_a_verb_is_a_span_and_counts(spans: InMemorySpanExporter, reader: InMemo
 # Figures
 
 
-def test_equal_figures_are_joined(reader: InMemoryMetricReader) -> None:
+def test_equal_figures_are_joined(meters: InMemoryMetricReader) -> None:
     """What sources of this process count is added up; of what a backend tells each of them, the greatest holds."""
     for telemetry in (OpenTelemetry(), OpenTelemetry()):  # of two apps
         for figure in (OWN, TOLD, GAUGE):
             telemetry.observe(figure, lambda: [(3, {"of": "a"}), (1, {"of": "b"})])
             telemetry.observe(figure, lambda: [(2, {"of": "a"})])
     greatest = {"a": 3, "b": 1}
-    assert {OWN.name: {"a": 10, "b": 2}, TOLD.name: greatest, GAUGE.name: greatest} == figures(reader)
+    assert {OWN.name: {"a": 10, "b": 2}, TOLD.name: greatest, GAUGE.name: greatest} == figures(meters)
 
 
-def test_an_instrument_is_made_once(reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_instrument_is_made_once(meters: InMemoryMetricReader, caplog: pytest.LogCaptureFixture) -> None:
     """However many apps there are: the SDK warns of others of its name."""
     for _ in range(2):
         OpenTelemetry().observe(OWN, lambda: ONE)
-    data: Any = reader.get_metrics_data()
+    data: Any = meters.get_metrics_data()
     assert [OWN.name] == [it.name for it in data.resource_metrics[0].scope_metrics[0].metrics]
     assert "" == caplog.text
 
 
-def test_a_source_that_ends_is_no_longer_read(reader: InMemoryMetricReader) -> None:
+def test_a_source_that_ends_is_no_longer_read(meters: InMemoryMetricReader) -> None:
     """What it counted itself stays, and is taken over once; the rest is gone. A figure outlives its sources."""
     telemetry = OpenTelemetry()
     ends = [telemetry.observe(figure, lambda: [(5, {"of": "a"})]) for figure in (OWN, TOLD, GAUGE)]
     for end in ends * 2:
         end()
-    assert {OWN.name: {"a": 5}} == figures(reader)
+    assert {OWN.name: {"a": 5}} == figures(meters)
     telemetry.observe(OWN, lambda: [(2, {"of": "a"})])
     telemetry.observe(GAUGE, lambda: [(2, {"of": "a"})])
-    assert {OWN.name: {"a": 7}, GAUGE.name: {"a": 2}} == figures(reader)
+    assert {OWN.name: {"a": 7}, GAUGE.name: {"a": 2}} == figures(meters)
 
 
-def test_figures_can_be_added_while_others_are_collected(reader: InMemoryMetricReader) -> None:
+def test_figures_can_be_added_while_others_are_collected(meters: InMemoryMetricReader) -> None:
     """Whoever collects holds a lock that making an instrument waits for: neither waits for the other for ever."""
     telemetry = OpenTelemetry()
     adding = threading.Thread(target=telemetry.observe, args=(GAUGE, lambda: ONE), daemon=True)
@@ -142,12 +119,12 @@ def test_figures_can_be_added_while_others_are_collected(reader: InMemoryMetricR
 
     telemetry.observe(OWN, read)
     telemetry.observe(TOLD, read)
-    collecting = threading.Thread(target=figures, args=(reader,), daemon=True)
+    collecting = threading.Thread(target=figures, args=(meters,), daemon=True)
     collecting.start()
     for thread in (collecting, adding):
         thread.join(10)
         assert not thread.is_alive()
-    assert [OWN.name, TOLD.name, GAUGE.name] == list(figures(reader))
+    assert [OWN.name, TOLD.name, GAUGE.name] == list(figures(meters))
 
 
 def test_each_number_of_a_cache_is_a_figure() -> None:
