@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from pilotis.bridge import pause
 from pilotis.modules.event import Event, EventBus
 from pilotis.providers import Context
 from pilotis_event_redis import RedisEvents, RedisEventsOptions
 from pilotis_testing import Colour, ManualClock
-from pilotis_testing.colours import soon
-from pilotis_testing.event_base import Seen, drained
+from pilotis_testing.colours import soon, together
+from pilotis_testing.event_base import Held, Seen, drained
 from pilotis_testing.redis import tell
 
 LANES = "{pilotis:events}:l:"
@@ -114,3 +115,24 @@ async def test_nothing_stays_of_a_lane_that_was_forgotten_in_flight(make: Callab
     gate.set()
     await soon(lambda: bus.fenced == 1)
     assert tell(redis_url, "KEYS", f"{LANES}*") == []
+
+
+async def test_draining_sees_what_others_have_handled(make: Callable[..., Any]) -> None:
+    """The last event may be in the hands of another process, which tells nobody here that it is done."""
+    bus, other, held = make(), make(), Held()
+    other.on("order.placed", id="stock")(held)
+    await other.emit("order.placed")
+    await held.times(1)
+    bus.on("order.placed", id="stock")(Seen())
+    await bus.open()
+    results: list[bool] = []
+
+    async def drain() -> None:
+        results.append(await bus.drain(8))
+
+    async def let_go() -> None:
+        await pause(0.1)
+        held.let_go()
+
+    await together(drain, let_go)
+    assert [True] == results

@@ -8,6 +8,9 @@ from typing import Protocol
 from pilotis.bridge import Latch
 from pilotis.modules.event.provider import LaneInfo
 
+LOOK_SECONDS = 0.25
+"""How often to look what other processes have handled, which nobody tells."""
+
 Now = Callable[[], float]
 
 
@@ -32,11 +35,12 @@ async def drained(
     *,
     patience: float | None,
     horizon: float | None,
+    others: bool,
 ) -> bool:
     """Wait until the lanes are empty, for `patience` at most; return whether they are.
 
     Gives up at once when all that is left is due later than `horizon` from now. `settled` returns a latch that is
-    set when something changes.
+    set when something changes here; where `others` handle events too, lanes are looked at now and then besides.
     """
     deadline = None if patience is None else now() + patience
     latest = None if horizon is None else now() + horizon
@@ -47,8 +51,14 @@ async def drained(
             return True
         if not busy and due is not None and latest is not None and now() + due > latest:
             return False
-        if not await wait(changed, None if deadline is None else deadline - now()):
+        left = None if deadline is None else deadline - now()
+        patient = _sooner(left, LOOK_SECONDS) if others else left
+        if not await wait(changed, patient) and patient == left:
             return False
+
+
+def _sooner(left: float | None, most: float) -> float:
+    return most if left is None else min(left, most)
 
 
 def _work_left(lanes: list[LaneInfo]) -> tuple[bool, float | None]:

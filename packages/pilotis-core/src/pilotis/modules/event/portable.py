@@ -332,7 +332,13 @@ class EventBus(Emitting, Declarations):
         if not self._dispatcher.begun:
             return True
         return await drained(
-            self._own_lanes, lambda: self._dispatcher.settled, now, wait, patience=patience, horizon=horizon
+            self._own_lanes,
+            lambda: self._dispatcher.settled,
+            now,
+            wait,
+            patience=patience,
+            horizon=horizon,
+            others=EventCapability.DURABLE in self._own.capabilities,
         )
 
     async def _look(self) -> list[LaneInfo]:
