@@ -140,11 +140,11 @@ class Worker:
 
     async def _look(self, life: Life, order: Order) -> bool:
         """Give an order what is kept, or what lanes have. Return whether that was anything."""
-        self._give_back(life)
+        await self._give_back(life)
         if not life.serve(order):
             await finish(life.take(self._wanted))
             self._bury(life)
-            self._give_back(life)
+            await self._give_back(life)
             if not life.serve(order):
                 life.raise_error()
                 return False
@@ -185,13 +185,13 @@ class Worker:
         await Latch().wait(LINGER_SECONDS)
         self._lingers = False
         if not self._orders:
-            self._give_back(life)
+            await self._give_back(life)
 
-    def _give_back(self, life: Life) -> None:
-        """Begin to give back what nobody here wants."""
+    async def _give_back(self, life: Life) -> None:
+        """Give back what nobody here wants, and suspects that are too many, before one is handed out."""
         surplus = life.clear(self._is_wanted)
         if surplus:
-            self._context.runtime.spawn(self._return(life, surplus), "lanes give back")
+            await finish(self._return(life, surplus))
 
     async def _return(self, life: Life, surplus: Sequence[Taken]) -> None:
         try:
