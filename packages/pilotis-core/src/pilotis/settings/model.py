@@ -79,7 +79,8 @@ class EventSettings(PortableSettings, kw_only=True, frozen=True):
     """How often a handler runs before the event is a dead letter."""
     backoff: Backoff = Backoff.exponential(1, maximum=60, jitter=0.1)
     """The wait between attempts: seconds, or a table of first, factor, maximum and jitter."""
-    timeout: Seconds | None = None
+    handler_timeout: Seconds | None = None
+    """How long one run of a handler may take. Not `timeout`, which is what providers call the wait for an answer."""
     concurrency: Count = 10
     """How many handlers of one subscription run at once, in each process."""
     worker_concurrency: Count | None = None

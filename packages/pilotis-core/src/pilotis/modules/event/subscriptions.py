@@ -47,7 +47,7 @@ class Subscription:
         self.stated = options
         self.attempts = options.attempts or settings.attempts
         self.backoff = options.backoff or settings.backoff
-        self.timeout = settings.timeout if options.timeout is None else options.timeout
+        self.timeout = settings.handler_timeout if options.timeout is None else options.timeout
         self.concurrency = options.concurrency or settings.concurrency
         self.batch = options.batch
         self.within = DEFAULT_WITHIN if options.within is None else options.within
