@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from pilotis.cli import outcome
+from pilotis.cli.living import BEAT
 from pilotis.cli.program import program
-from pilotis.cli.working import BEAT
 from typer.main import get_command
 
 PAGE = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()

@@ -257,7 +257,7 @@ each_provider = pytest.mark.parametrize(("module", "name"), OURS, ids=["-".join(
 def test_no_option_is_hidden_behind_a_setting(module: str, name: str) -> None:
     """Both stand side by side in the settings, where a portable one takes the value: nobody else may have its name."""
     portable = PORTABLE.get(module)
-    settings = set() if portable is None else set(portable.__struct_fields__)
+    settings: set[str] = set() if portable is None else set(portable.__struct_fields__)
     assert set() == settings & set(resolve(module, name).Options.__struct_fields__)
 
 
