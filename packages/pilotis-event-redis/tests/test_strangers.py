@@ -136,3 +136,38 @@ async def test_draining_sees_what_others_have_handled(make: Callable[..., Any]) 
 
     await together(drain, let_go)
     assert [True] == results
+
+
+GARBAGE = {
+    "no MessagePack": ("h", b"\xc1", "b", b"{}"),
+    "another shape": ("h", msgspec.msgpack.encode({"id": "x"}), "b", b"{}"),
+    "too short": ("h", msgspec.msgpack.encode(["x"]), "b", b"{}"),
+    "another priority": ("h", msgspec.msgpack.encode(["x", "order.placed", "?", 0, 0, "", 0]), "b", b"{}"),
+    "other fields": ("what", "ever"),
+}
+
+
+@pytest.mark.parametrize("fields", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("waits", [False, True], ids=["taken", "read"])
+async def test_an_entry_that_nobody_can_read_holds_up_nobody(
+    make: Callable[..., Any], redis_url: str, *, fields: tuple[Any, ...], waits: bool
+) -> None:
+    """It is a dead letter at once, whether it was there before or comes while a process waits."""
+    seen = Seen()
+    bus = make(role="all" if waits else "emit")
+    await bus.subscribe("order.placed", seen, id="audit")
+    if waits:
+        await bus.emit("order.placed", 0)
+        await seen.times(1)
+    tell(redis_url, "XADD", f"{LANES}shop/order.placed audit:n", "*", *fields)
+    if not waits:
+        bus = make()
+        await bus.subscribe("order.placed", seen, id="audit")
+    await bus.emit("order.placed", 1)
+    await seen.times(2 if waits else 1)
+    assert await drained(bus)
+    assert 1 == seen.data[-1]
+    [letter] = [it async for it in bus.dead_letters()]
+    assert "mismatch" == letter.cause
+    assert 1 == await bus.replay()
+    assert await drained(bus)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Literal
 
 import msgspec
+
+logger = logging.getLogger("pilotis.redis.lanes")
 
 Priority = Literal["h", "n", "l"]
 """High, normal and low: also what the streams of a lane are called."""
@@ -86,6 +89,20 @@ class Letter(msgspec.Struct, frozen=True):
 
 HEADS = msgspec.msgpack.Decoder(Head)
 """Reads heads."""
+
+
+def read_taken(place: tuple[str, Stream, str, str], head: bytes, body: bytes) -> Taken:
+    """Return an entry as it was handed out: its lane, stream and id, and the worker who has it, go before.
+
+    One that others wrote, and whose head nobody can read, has no body either, so that nobody handles it by mistake.
+    What there was stays in Redis, and is in the dead letter.
+    """
+    try:
+        return Taken(*place, HEADS.decode(head), body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        lane, _, entry, _ = place
+        logger.exception("entry %s of lane %r cannot be read", entry, lane)
+        return Taken(*place, Head(entry, "?"), b"")
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True):

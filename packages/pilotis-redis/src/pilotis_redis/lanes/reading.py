@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pilotis.runtime import Job, Runtime
 
-from pilotis_redis.lanes.entry import HEADS, Stream, Taken
+from pilotis_redis.lanes.entry import Stream, Taken, read_taken
 from pilotis_redis.lanes.keys import GROUP, STREAMS, BusKeys
 from pilotis_redis.link import RedisLink, each_stream
 
@@ -112,7 +112,8 @@ class Reader:
     def _taken(self, key: bytes, id: bytes, fields: dict[bytes, bytes]) -> Taken:
         lane, part = self._keys.place(key.decode())
         stream = cast("Stream", part)
-        return Taken(lane, stream, id.decode(), self._worker, HEADS.decode(fields[b"h"]), fields[b"b"])
+        place = (lane, stream, id.decode(), self._worker)
+        return read_taken(place, fields.get(b"h", b""), fields.get(b"b", b""))
 
 
 def _urgency(taken: Taken) -> int:

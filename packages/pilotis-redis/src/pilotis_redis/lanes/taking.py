@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pilotis_redis.lanes.entry import HEADS, Stream, Taken
+from pilotis_redis.lanes.entry import Stream, Taken, read_taken
 from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.link import RedisLink
 from pilotis_redis.scripts import Script
@@ -86,9 +86,9 @@ class Taking:
         )
 
     def _entries(self, lane: str, found: list[bytes]) -> list[Taken]:
-        worker, streams, read = self._worker, _STREAMS, HEADS.decode
+        worker, streams = self._worker, _STREAMS
         return [
-            Taken(lane, streams[stream], entry.decode(), worker, read(head), body)
+            read_taken((lane, streams[stream], entry.decode(), worker), head, body)
             for stream, entry, head, body in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True)
         ]
 

@@ -84,6 +84,16 @@ local function tell(news, what)
     redis.call('XADD', news, 'MAXLEN', '~', 1000, '*', 'w', what)
 end
 
+-- Return the head and the body of an entry of a stream. One that others wrote, and nobody can read, is given a head that says so.
+local function read_entry(entry)
+    local head, body = entry[2][2], entry[2][4] or ''
+    local is_read, fields = pcall(cmsgpack.unpack, head)
+    if is_read and type(fields) == 'table' and #fields >= FIRST and STREAM[fields[PRIORITY]] then
+        return head, body
+    end
+    return cmsgpack.pack({entry[1], '?', 'n', 0, 0, '', 0}), body
+end
+
 -- Make a dead letter of an entry.
 local function bury(at, head, body, cause, error, traceback, worker, now)
     local id = cmsgpack.unpack(head)[1]

@@ -43,7 +43,7 @@ for which = SUSPECT, LOW do
     if group then
         local unread = redis.call('XRANGE', stream, '(' .. group[8], '+', 'COUNT', most)
         for _, entry in ipairs(unread) do
-            drop_member(entry[2][2])
+            drop_member((read_entry(entry)))
             redis.call('XDEL', stream, entry[1])
         end
         note(#unread)

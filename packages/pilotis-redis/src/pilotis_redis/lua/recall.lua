@@ -18,7 +18,7 @@ for index = 1, (#KEYS - 1) / LANE_KEYS do
                 found[#found + 1] = stream
                 found[#found + 1] = entry[1]
                 found[#found + 1] = entry[2][2]
-                found[#found + 1] = entry[2][4]
+                found[#found + 1] = entry[2][4] or ''
             end
         end
     end

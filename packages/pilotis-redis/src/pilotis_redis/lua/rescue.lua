@@ -15,11 +15,11 @@ local function hand_on(at, stream, consumer, id, max_crashes)
         return false, false
     end
     redis.call('XDEL', stream, id)
-    local body = entry[2][4]
-    local fields = cmsgpack.unpack(entry[2][2])
+    local head, body = read_entry(entry)
+    local fields = cmsgpack.unpack(head)
     fields[CRASHES] = fields[CRASHES] + 1
     fields[FIRST] = fields[FIRST] > 0 and fields[FIRST] or now
-    local head = cmsgpack.pack(fields)
+    head = cmsgpack.pack(fields)
     if fields[CRASHES] < max_crashes then
         redis.call('XADD', part(at, SUSPECT), '*', 'h', head, 'b', body)
         return false, false

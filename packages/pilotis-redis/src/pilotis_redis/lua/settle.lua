@@ -19,7 +19,7 @@ end
 local function withdraw(stream, id)
     local entry = redis.call('XRANGE', stream, id, id)[1]
     redis.call('XDEL', stream, id)
-    return entry[2][2], entry[2][4]
+    return read_entry(entry)
 end
 
 local function go_on(member)

@@ -45,7 +45,7 @@ local function read(at, stream, most, found)
         found[#found + 1] = stream
         found[#found + 1] = entry[1]
         found[#found + 1] = fields[2]
-        found[#found + 1] = fields[4]
+        found[#found + 1] = fields[4] or ''
     end
     return #entries
 end
