@@ -51,7 +51,7 @@ class Scene:
 
     def declare(self) -> None:
         """Declare the lanes, as a deployment does."""
-        command = [sys.executable, "-m", "pilotis", "events", "sync", "--app", "chaos_app:app"]
+        command = [sys.executable, "-c", "import chaos_app; chaos_app.app.event.declare_all()"]
         subprocess.run(command, env={**os.environ, **environment_of(self.folder)}, check=True)
 
     def start(self, colour: str = "blocking") -> Process:

@@ -7,11 +7,12 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pilotis.bridge import Latch, finish, gather
 from pilotis.durations import optional_seconds
-from pilotis.errors import ConfigurationError, OperationError
+from pilotis.errors import ConfigurationError, OperationError, ProviderNotFoundError
+from pilotis.modules.base import Portable
 from pilotis.modules.event.checks import check_count
 from pilotis.signals import ended_by_signals
 
@@ -44,12 +45,20 @@ async def work(
         logger.info("worker stopped", extra=_counts(app))
 
 
+def consuming(app: Pilotis) -> list[Portable[Any]]:
+    """Return the modules that a worker is for: events, and workflows unless nobody chose or installed any."""
+    try:
+        return [app.event, app.workflow]
+    except ProviderNotFoundError:
+        return [app.event]  # an app whose settings name what is not installed does not get as far as this
+
+
 @contextlib.asynccontextmanager
 async def _open(app: Pilotis) -> AsyncGenerator[None, None]:
     await app.__aenter__()
     try:
         # A worker consumes, whether or not anything was emitted or started here.
-        await gather(*(app.module(module).aopen() for module in ("event", "workflow")))
+        await gather(*[module.aopen() for module in consuming(app)])
         yield
     finally:
         await finish(app.__aexit__())

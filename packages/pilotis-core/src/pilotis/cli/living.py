@@ -12,6 +12,7 @@ from pathlib import Path
 from pilotis.app import Pilotis
 from pilotis.bridge import Latch, drive, pause, run_blocking
 from pilotis.errors import ConfigurationError
+from pilotis.worker import consuming
 
 BEAT = 5.0
 """Seconds between two signs of life."""
@@ -34,7 +35,7 @@ def beating(app: Pilotis, *beats: Callable[[], object]) -> Generator[None, None,
 
 
 async def _beat_again_and_again(app: Pilotis, beats: tuple[Callable[[], object], ...]) -> None:
-    while not (app.event.is_open and app.workflow.is_open):
+    while not all(module.is_open for module in consuming(app)):
         await pause(_OPENING)
     while True:
         for beat in beats:
