@@ -119,7 +119,8 @@ def sync(session: nox.Session, *options: str) -> None:
 
 
 def test_package(session: nox.Session, package: str) -> None:
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    """Run the tests of a package, but for those that take long: `tests` runs them once, with everything installed."""
+    session.run("pytest", "-m", "not slow", f"packages/{package}/tests", *session.posargs)
 
 
 def deptry_options(member: str) -> list[str]:

@@ -81,6 +81,7 @@ class TestRedisEvents(OnRedis):
         return redis_url
 
 
+@pytest.mark.slow
 class TestRedisEventsOnCluster(OnRedis):
     @pytest.fixture
     def url(self, redis_cluster_url: str) -> str:

@@ -12,6 +12,8 @@ from pilotis.bridge import pause
 from pilotis_testing import Colour
 from pilotis_testing.redis import tell
 
+pytestmark = pytest.mark.slow
+
 SUBSCRIPTIONS = 1_000
 SETTLING_SECONDS = 1.5
 """Long enough for a beat."""

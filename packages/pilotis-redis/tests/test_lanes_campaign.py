@@ -18,7 +18,7 @@ from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer, running
 from redis.exceptions import RedisError
 
-pytestmark = pytest.mark.campaign
+pytestmark = [pytest.mark.campaign, pytest.mark.slow]
 
 FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
 COUNT, KILLS, PATIENCE = (100_000, 40, 1_800.0) if FULL else (3_000, 4, 50.0)

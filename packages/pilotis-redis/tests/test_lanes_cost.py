@@ -17,6 +17,8 @@ from pilotis_testing.colours import soon
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 
+pytestmark = pytest.mark.slow
+
 FULL = os.environ.get("PILOTIS_CAMPAIGN") == "full"
 LONGEST_MICROSECONDS = 5_000
 CALM_LANES = 1_000

@@ -19,6 +19,8 @@ from pilotis_testing.clock import until
 from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
 
+pytestmark = pytest.mark.slow
+
 LIVENESS = 1.0
 PATIENCE = 40.0
 """Seconds after which a test has failed, however slow the machine is."""

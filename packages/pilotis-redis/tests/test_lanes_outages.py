@@ -23,6 +23,8 @@ from pilotis_testing.servers import RedisServer, running
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 40.0
 Hands = Callable[..., Any]
 

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from pilotis_testing.clock import until
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 
 TICKING = """
