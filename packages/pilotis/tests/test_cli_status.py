@@ -35,11 +35,12 @@ def test_warnings_end_with_1(cli: Cli, shop: Any) -> None:
 
 
 def test_what_is_stuck_ends_with_2(cli: Cli, elsewhere: Path) -> None:
-    """Such as a backend that cannot be reached, which is no error of the command."""
-    (elsewhere / "pilotis.toml").write_text('name = "shop"\ncache = "redis://127.0.0.1:1/0"\n')
+    """Such as a backend that cannot be used, which is no error of the command."""
+    (elsewhere / "no-folder").touch()
+    (elsewhere / "pilotis.toml").write_text('name = "shop"\n[file]\nroot = "no-folder/files"\n')
     ended = cli("status")
     assert (ended.code, ended.err) == (2, "")
-    assert "the backend of cache cannot be used" in ended.out
+    assert "the backend of file cannot be used" in ended.out
 
 
 def test_a_status_imports_what_the_settings_include(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

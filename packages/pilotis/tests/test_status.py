@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,15 +135,16 @@ async def test_an_app_tells_of_all_its_modules(app: Pilotis, colour: Colour) -> 
     )
 
 
-async def test_a_backend_that_cannot_be_reached_is_found_first(colour: Colour) -> None:
+async def test_a_backend_that_cannot_be_used_is_found_first(colour: Colour, tmp_path: Path) -> None:
     """The others are still asked."""
-    app = Pilotis({"name": "shop", "event": "local", "cache": "redis://127.0.0.1:1/0"})
+    (tmp_path / "no-folder").touch()
+    app = Pilotis({"name": "shop", "event": "local", "file": {"root": str(tmp_path / "no-folder" / "files")}})
     app.event.on("a", id="mail")(fail)
     bus = colour.voice(app.event)
     await bus.pause("mail")
     await bus.emit("a", 1)
     first, second = await colour.voice(app).status()
     await colour.voice(app).close()
-    assert (first.module, first.severity, first.what) == ("cache", "stuck", "the backend of cache cannot be used")
-    assert "127.0.0.1:1" in first.why
+    assert (first.module, first.severity, first.what) == ("file", "stuck", "the backend of file cannot be used")
+    assert "no-folder" in first.why
     assert (second.module, second.severity) == ("event", "warning")
