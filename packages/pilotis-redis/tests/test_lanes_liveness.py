@@ -148,7 +148,11 @@ def test_a_worker_whose_loop_hangs_loses_its_place(
     before = hanging.until_taken("1")
     until(lambda: before["worker"] not in workers(hand), PATIENCE)
     [entry] = drive(heir.take("a"))
-    assert ("1", 1) == (entry.head.id, entry.head.crashes)
+    assert "1" == entry.head.id
+    assert entry.head.crashes in {
+        1,
+        2,
+    }  # handed on, it may reach the read of the dead one, which still waits, once more
     assert [True] == drive(heir.settle([entry]))
     drive(heir.worker.stop())
     put(hand, "a", "2", b"done")
