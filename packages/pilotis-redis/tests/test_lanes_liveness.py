@@ -149,15 +149,13 @@ def test_a_worker_whose_loop_hangs_loses_its_place(
     until(lambda: before["worker"] not in workers(hand), PATIENCE)
     [entry] = drive(heir.take("a"))
     assert "1" == entry.head.id
-    assert entry.head.crashes in {
-        1,
-        2,
-    }  # handed on, it may reach the read of the dead one, which still waits, once more
+    # The read of the dead worker still waits on the server: it may get what is handed on, once, or what comes next.
+    assert entry.head.crashes in {1, 2}
     assert [True] == drive(heir.settle([entry]))
     drive(heir.worker.stop())
     put(hand, "a", "2", b"done")
-    assert before["worker"] != hanging.until_taken("2")["worker"]
-    until(lambda: hanging.settled("2") == [True], PATIENCE)
+    until(lambda: True in hanging.settled("2"), PATIENCE)
+    assert before["worker"] not in workers(hand)
 
 
 async def test_a_worker_that_holds_something_for_long_keeps_its_place(hand: Any, make_hand: Start) -> None:
