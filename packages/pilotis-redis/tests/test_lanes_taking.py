@@ -295,10 +295,8 @@ async def test_what_is_surplus_is_given_back(make_hand: Hands, redis_url: str, c
     assert ["end"] == ids(taken)
 
 
-async def test_stopping_gives_back_what_nobody_was_given(make_hand: Hands, redis_url: str, colour: Colour) -> None:
-    """And leaves nothing of the worker behind, but what was handed out."""
-    hand, other = make_hand(redis_url), make_hand(redis_url)
-    await hand.declare("a")
+async def leave_waiting(hand: Any) -> None:
+    """Have somebody ask lane `a` and go away, so that its read waits for nobody."""
     wake = Latch()
 
     async def rouse() -> None:
@@ -306,6 +304,13 @@ async def test_stopping_gives_back_what_nobody_was_given(make_hand: Hands, redis
         wake.set()
 
     await together(lambda: hand.worker.receive({"a": 1}, wake), rouse)
+
+
+async def test_stopping_gives_back_what_nobody_was_given(make_hand: Hands, redis_url: str, colour: Colour) -> None:
+    """And leaves nothing of the worker behind, but what was handed out."""
+    hand, other = make_hand(redis_url), make_hand(redis_url)
+    await hand.declare("a")
+    await leave_waiting(hand)
     await other.emit("a", "1")
     id = hand.worker.id
     await hand.worker.stop()
@@ -348,13 +353,7 @@ async def test_what_came_for_nobody_is_given_back(make_hand: Hands, redis_url: s
     """When nobody asks for it soon: another worker may have it."""
     hand, other = make_hand(redis_url), make_hand(redis_url)
     await hand.declare("a")
-    wake = Latch()
-
-    async def rouse() -> None:
-        await soon(lambda: waits(hand))
-        wake.set()
-
-    await together(lambda: hand.worker.receive({"a": 1}, wake), rouse)
+    await leave_waiting(hand)
     await other.emit("a", "1")
     assert ["1"] == ids(await other.take("a"))
 
