@@ -35,7 +35,7 @@ def beating(app: Pilotis, *beats: Callable[[], object]) -> Generator[None, None,
 
 
 async def _beat_again_and_again(app: Pilotis, beats: tuple[Callable[[], object], ...]) -> None:
-    while not all(module.is_open for module in consuming(app)):
+    while not (app.context.opened and all(module.is_open for module in consuming(app))):
         await pause(_OPENING)
     while True:
         for beat in beats:
