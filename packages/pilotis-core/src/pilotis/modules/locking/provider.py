@@ -28,6 +28,14 @@ class LockingCapability(Flag):
     """Who holds a key can be looked up: `inspect`."""
     SHARED = auto()
     """Holders that ask for `shared` hold a key together, and exclude the others."""
+    SEMAPHORE = auto()
+    """A shared request may bound how many hold the key together: `permits`."""
+    LIST = auto()
+    """What is held at this moment can be listed: `held`."""
+    BREAK = auto()
+    """A lock can be taken away from whoever holds it: `break_lock`."""
+    TRANSACTION = auto()
+    """A lock can be taken inside the caller's own transaction, and lives until its end: `LockRequest.connection`."""
     CROSS_PROCESS = auto()
     """Locks are seen by other processes that use the same backend."""
 
@@ -43,6 +51,10 @@ class LockRequest(msgspec.Struct, frozen=True, kw_only=True):
     wait: float = 0.0
     """Seconds. Zero tries once."""
     shared: bool = False
+    permits: int | None = None
+    """With `shared`: how many may hold each key together, this one included. None: any number."""
+    connection: object | None = None
+    """The caller's own connection, inside whose transaction the lock is taken. Optional: LockingCapability.TRANSACTION."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +68,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     """A reading of `context.clock.monotonic()`, not later than when the backend began to count the ttl."""
     shared: bool = False
+    handle: object | None = None
+    """What the provider needs to find the lock again, such as the connection that it lives with. Nobody else looks."""
 
 
 class LockState(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,3 +142,18 @@ class LockingProvider(Provider):
     async def inspect(self, key: str) -> LockState | None:
         """Return who holds the key, or None where nobody does. Optional: LockingCapability.INSPECT."""
         raise UnsupportedError("INSPECT", self.name or type(self).__name__)
+
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        """Return up to `limit` of the keys that begin with `prefix` and are held now, sorted by key.
+
+        Never looks at the keys of other namespaces one by one. Optional: LockingCapability.LIST.
+        """
+        raise UnsupportedError("LIST", self.name or type(self).__name__)
+
+    async def break_lock(self, key: str) -> int:
+        """Take the key away from whoever holds it, wake who waits, and return how many holders it was taken from.
+
+        Their leases are lost: renewing and releasing are False. Other keys of theirs stay, where the backend can tell
+        them apart. Optional: LockingCapability.BREAK.
+        """
+        raise UnsupportedError("BREAK", self.name or type(self).__name__)

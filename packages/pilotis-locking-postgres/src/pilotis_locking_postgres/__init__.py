@@ -1,0 +1,5 @@
+"""The PostgreSQL locking provider of Pilotis."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""The Redis workflow engine of Pilotis."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
