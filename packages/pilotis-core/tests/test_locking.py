@@ -84,6 +84,37 @@ def down() -> None:
     raise ConnectionResetError("the network is down")
 
 
+# Deployment
+
+
+class KeptLocking(PlainLocking):
+    """Needs a table, which is not there at first."""
+
+    has_table = False
+
+    async def open(self) -> None:
+        if not self.has_table:
+            raise ConnectionResetError("there is no table")
+
+    async def migrate(self) -> list[str]:
+        made, self.has_table = not self.has_table, True
+        return ["made the table"] if made else []
+
+
+async def test_migrating_comes_before_opening(clock: ManualClock, colour: Colour) -> None:
+    """What a provider needs in its backend is made without opening it, and once; most need nothing."""
+    kept: Any = colour.voice(Locking(KeptLocking(), context=Context(clock=clock)))
+    with pytest.raises(ConnectionFailedError, match="there is no table"):
+        await kept.open()
+    assert [["made the table"], []] == [await kept.migrate(), await kept.migrate()]
+    await kept.open()
+    await kept.close()
+    with pytest.raises(ClosedError):
+        await kept.migrate()
+    plain: Any = colour.voice(Locking(PlainLocking()))
+    assert [] == await plain.migrate()
+
+
 # Arguments
 
 

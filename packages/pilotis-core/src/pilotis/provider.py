@@ -81,6 +81,14 @@ class Provider(ABC):
     async def ping(self) -> None:
         """Raise if the backend cannot be used now. Takes seconds at most."""
 
+    async def migrate(self) -> list[str]:
+        """Make what the provider keeps in its backend, such as tables, and return a sentence for each change.
+
+        Idempotent, also where several do it at once, and a change is made whole or not at all. Called before `open` as
+        well, which may refuse a backend without it. A provider that needs nothing changes nothing.
+        """
+        return []
+
     async def close(self) -> None:
         """Give back what `open` took. Idempotent; also called after a failed `open`, and never closes lent clients."""
 

@@ -149,6 +149,18 @@ class Portable(Generic[ProviderT]):
 
     ping = blocking(aping)
 
+    async def amigrate(self) -> list[str]:
+        """Make what the provider keeps in its backend, such as tables, and return a sentence for each change.
+
+        For a deployment, before anything is opened. Idempotent; where nothing has to be made, nothing is done.
+        """
+        if self._state is _State.CLOSED:
+            raise self._closed_error()
+        with self.calling("migrate"):
+            return await self._provider.migrate()
+
+    migrate = blocking(amigrate)
+
     def afindings(self) -> Coroutine[Any, Any, list[Finding]]:
         """Tell what is wrong with what the module looks after. A module that looks after nothing finds nothing."""
         return _nothing()
