@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotis_testing import redis
+from pilotis_testing import postgres, redis
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
 from pilotis_testing.servers import (
@@ -118,6 +118,51 @@ def own_memcached(tmp_path: Path) -> Iterator[MemcachedServer]:
     server = MemcachedServer(tmp_path)
     with running(server):
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Path]:
+    """The files of a new PostgreSQL, to be copied."""
+    with postgres.cluster() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_cluster: Path) -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL for the whole run. Tests leave it running; one to be ill-treated is `own_postgres`."""
+    with postgres.running_postgres(template=postgres_cluster) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _postgres_database(request: pytest.FixtureRequest) -> Iterator[postgres.Database]:
+    """A database of this run's own."""
+    url = os.environ.get(postgres.VARIABLE) or request.getfixturevalue("postgres_server").url
+    database = postgres.Database(url)
+    database.make()
+    yield database
+    database.remove()
+
+
+@pytest.fixture
+def postgres_url(_postgres_database: postgres.Database) -> str:
+    """The URL of an empty database: at PILOTIS_TEST_POSTGRES_URL, or on a server that is started for the run."""
+    _postgres_database.empty()
+    return _postgres_database.url
+
+
+@pytest.fixture
+def own_postgres(postgres_cluster: Path) -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL of the test's own: to restart, pause and kill."""
+    with postgres.running_postgres(template=postgres_cluster) as server:
+        yield server
+
+
+@pytest.fixture
+def pgbouncer(postgres_url: str) -> Iterator[postgres.PgBouncer]:
+    """A pooler before the database of `postgres_url`, which lends its connections for a transaction each."""
+    with postgres.running_pgbouncer(postgres_url) as pooler:
+        yield pooler
 
 
 def _refuse_used(variable: str, entries: int) -> None:

@@ -33,12 +33,16 @@ class Server:
         self.options = options
         self.port = free_port()
         self._executor: TCPExecutor | None = None
-        if shutil.which(self.program) is None:
+        if self.find() is None:
             pytest.fail(
                 f"{self.program} is not on this machine, and tests run against the real one. "
                 f"Install it (apt-get install {self.package}), or set {self.variable}.",
                 pytrace=False,
             )
+
+    def find(self) -> str | None:
+        """Return where the program is, or None."""
+        return shutil.which(self.program)
 
     @property
     def address(self) -> str:
