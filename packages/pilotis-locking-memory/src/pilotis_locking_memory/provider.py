@@ -28,6 +28,9 @@ class MemoryLocking(LockingProvider):
         | LockingCapability.OWNERS
         | LockingCapability.INSPECT
         | LockingCapability.SHARED
+        | LockingCapability.SEMAPHORE
+        | LockingCapability.LIST
+        | LockingCapability.BREAK
     )
 
     def __init__(
@@ -64,7 +67,17 @@ class MemoryLocking(LockingProvider):
         return self.table.release_owner(owner, keys, self._now())
 
     async def inspect(self, key: str) -> LockState | None:
+        return self._state(key, self._now())
+
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
         now = self._now()
+        states = [self._state(key, now) for key in self.table.held(prefix, limit, now)]
+        return [state for state in states if state is not None]  # one may have been released meanwhile
+
+    async def break_lock(self, key: str) -> int:
+        return self.table.break_key(key, self._now())
+
+    def _state(self, key: str, now: float) -> LockState | None:
         holders, waiters = self.table.inspect(key, now)
         if not holders:
             return None

@@ -67,9 +67,14 @@ class Key:
     def fits(self, request: LockRequest, now: float) -> bool:
         """Tell whether nobody else holds the key, or has it reserved, in a way that excludes the request."""
         self.purge(now)
-        others = [held.shared for held in self.holders.values() if held.owner != request.owner]
-        others += [one.request.shared for one in self.reserved if one.request.owner != request.owner]
-        return not others or (request.shared and all(others))
+        others = [(held.owner, held.shared) for held in self.holders.values() if held.owner != request.owner]
+        others += [
+            (one.request.owner, one.request.shared) for one in self.reserved if one.request.owner != request.owner
+        ]
+        if not others:
+            return True
+        has_permit = request.permits is None or len({owner for owner, _ in others}) < request.permits
+        return has_permit and request.shared and all(shared for _, shared in others)
 
     def is_idle(self) -> bool:
         return not (self.holders or self.reserved or self.queue)
@@ -106,7 +111,8 @@ class Table:
             key = self.keys.get(waiter.request.keys[waiter.place])
             others = key.holders.values() if key is not None else ()
             ends = [held.expires for held in others if held.owner != waiter.request.owner]
-            return max(ends) - now if ends else float("inf")
+            enough = max if waiter.request.permits is None else min
+            return enough(ends) - now if ends else float("inf")
 
     def give_up(self, waiter: Waiter, now: float) -> Grant | None:
         """End a wait that is over; a grant that came in the last moment counts."""
@@ -157,6 +163,25 @@ class Table:
                 return [], 0
             key.purge(now)
             return list(key.holders.values()), len(key.queue)
+
+    def held(self, prefix: str, limit: int, now: float) -> list[str]:
+        """Return the keys that are held and begin with a prefix, sorted, up to a limit."""
+        with self._lock:
+            for key in self.keys.values():
+                key.purge(now)
+            return sorted(name for name, key in self.keys.items() if key.holders and name.startswith(prefix))[:limit]
+
+    def break_key(self, name: str, now: float) -> int:
+        """Take a key from all its holders, and return how many that were."""
+        with self._changing():
+            key = self.keys.get(name)
+            if key is None:
+                return 0
+            key.purge(now)
+            count = len(key.holders)
+            key.holders.clear()
+            self._serve([name], now)
+            return count
 
     @contextmanager
     def _changing(self) -> Generator[None]:

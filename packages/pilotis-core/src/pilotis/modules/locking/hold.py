@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import NamedTuple, final
 
 from pilotis.bridge import blocking, running_loop, scoped
-from pilotis.errors import PilotisError, ReentrantCallError
+from pilotis.errors import InvalidInputError, PilotisError, ReentrantCallError
+from pilotis.modules.locking.cancelling import CancelOnLoss
 from pilotis.modules.locking.keeper import Keeper
 from pilotis.modules.locking.lease import Lease
 from pilotis.modules.locking.provider import LockRequest
@@ -34,10 +35,19 @@ class Hold:
     May be used again, but not while it is entered: every block that runs at the same time needs a `hold` of its own.
     """
 
-    def __init__(self, keeper: Keeper, request: LockRequest, take: Callable[[LockRequest], Awaitable[Lease]]) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        request: LockRequest,
+        take: Callable[[LockRequest], Awaitable[Lease]],
+        *,
+        cancel_on_loss: bool = False,
+    ) -> None:
         self._keeper = keeper
         self._request = request
         self._take = take
+        self._cancels = cancel_on_loss
+        self._cancelling: CancelOnLoss | None = None
         self._lease: Lease | None = None
         self._entered = False
         self._before: tuple[tuple[_Around, ...], frozenset[str]] = ((), frozenset())
@@ -49,15 +59,18 @@ class Hold:
     async def __aenter__(self) -> Lease:
         """Take the lock. Raises `LockNotAcquiredError` when the wait is over, `ReentrantCallError` if nested."""
         self._refuse_nested()
+        self._refuse_to_cancel_a_thread()
         self._before = _around.get(), held_locks.get()
         self._entered = True
         try:
             self._lease = lease = await self._take(self._request)
-            self._keeper.keep(lease)
+            if self._request.connection is None:  # what lives with a transaction is not renewed
+                self._keeper.keep(lease)
         except BaseException:
             await self._abandon()
             raise
         self._surround(lease)
+        self._cancelling = CancelOnLoss(lease) if self._cancels else None
         return lease
 
     async def __aexit__(
@@ -67,8 +80,9 @@ class Hold:
         lease, self._lease, self._entered = self._lease, None, False
         assert lease is not None, "a hold is left before it is entered"
         self._restore()
+        is_ours = self._stop_cancelling() and isinstance(error, asyncio.CancelledError)
         failure = await _let_go(lease)
-        if failure is not None and error is None:
+        if failure is not None and (error is None or is_ours):
             raise failure
         if failure is not None and error is not None:
             error.add_note(f"pilotis: {failure}")
@@ -87,6 +101,10 @@ class Hold:
         self._restore()
         self._exit(kind, error, traceback)
 
+    def _stop_cancelling(self) -> bool:
+        cancelling, self._cancelling = self._cancelling, None
+        return cancelling is not None and cancelling.end()
+
     async def _abandon(self) -> None:
         lease, self._lease, self._entered = self._lease, None, False
         if lease is not None:
@@ -101,6 +119,12 @@ class Hold:
         leases, keys = self._before
         _around.set(leases)
         held_locks.set(keys)
+
+    def _refuse_to_cancel_a_thread(self) -> None:
+        if self._cancels and running_loop() is None:
+            raise InvalidInputError(
+                "cancel_on_loss: a plain block cannot be cancelled; use `async with`, or look at `lease.lost` inside"
+            )
 
     def _refuse_nested(self) -> None:
         if self._entered:

@@ -68,16 +68,20 @@ class Keeper:
     # The provider's verbs
 
     async def renew(self, grants: Sequence[Grant]) -> list[bool]:
-        """Renew grants. Raises `ClosedError` once the module is closed, as `release` does."""
-        await self._portable.aopen()
+        """Renew grants. Raises `ClosedError` once the module has stopped, as `release` does."""
+        await self._refuse_if_stopped()
         with self._portable.calling("renew"):
             return await self._provider.renew(grants)
 
     async def release(self, grant: Grant) -> bool:
-        """Release a grant."""
-        await self._portable.aopen()
+        """Release a grant. Works while the module is closing: its leaders give back what they have."""
+        await self._refuse_if_stopped()
         with self._portable.calling("release"):
             return await self._provider.release(grant)
+
+    async def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            await self._portable.aopen()
 
     # Renewal
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import final
 
+from msgspec.structs import replace
+
 from pilotis.bridge import Latch, blocking, finish
 from pilotis.durations import seconds
 from pilotis.errors import LockLostError
@@ -97,9 +99,7 @@ class Lease:
         lasting = self.grant.ttl if ttl is None else seconds(ttl, "ttl", minimum=SHORTEST_TTL)
         self.check()
         sent = self._keeper.now()
-        grant = Grant(
-            keys=self.keys, owner=self.owner, token=self.token, ttl=lasting, since=sent, shared=self.grant.shared
-        )
+        grant = replace(self.grant, ttl=lasting, since=sent)
         if not (await self._keeper.renew([grant]))[0]:
             self.lose()
         self.check()

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
-from datetime import timedelta
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast, final
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
-from pilotis.bridge import blocking
+from pilotis.bridge import blocking, gather
 from pilotis.context import Context
-from pilotis.durations import seconds
-from pilotis.errors import ConfigurationError, InvalidInputError, LockNotAcquiredError
+from pilotis.errors import ConfigurationError, LockNotAcquiredError
 from pilotis.ids import new_id
 from pilotis.keys import KeyTemplate, check_flag, check_text
 from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.locking.hold import Hold
 from pilotis.modules.locking.keeper import Keeper
-from pilotis.modules.locking.lease import SHORTEST_TTL, Lease
+from pilotis.modules.locking.leadership import LONGEST_CAMPAIGN, Leadership
+from pilotis.modules.locking.lease import Lease
 from pilotis.modules.locking.provider import Grant, LockingCapability, LockingProvider, LockRequest, LockState
+from pilotis.modules.locking.requests import (
+    MOST_LISTED,
+    MOST_PERMITS,
+    Duration,
+    Keys,
+    check_keys,
+    check_whole,
+    lock_request,
+    refusal,
+)
+from pilotis.modules.locking.semaphore import Semaphore
 from pilotis.runtime import check_function, is_async
 from pilotis.settings.model import LockingSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Keys = str | Iterable[str]
-Duration = float | timedelta
 
 
 @final
@@ -47,6 +55,7 @@ class Locking(Portable[LockingProvider]):
         super().__init__(provider, context=context)
         self.settings = settings or LockingSettings()
         self._keeper = Keeper(self, self._provider)
+        self._leaderships: set[Leadership] = set()
 
     @diverted
     def hold(
@@ -56,16 +65,32 @@ class Locking(Portable[LockingProvider]):
         wait: Duration | None = None,
         owner: str | None = None,
         shared: bool = False,
+        permits: int | None = None,
+        connection: object | None = None,
+        cancel_on_loss: bool = False,
     ) -> Hold:
         """Hold the keys around a block, `with` or `async with`, and renew the lease until the block ends.
 
         Entering waits up to `wait` (from the settings, 10 s), first come, first served, and raises
         `LockNotAcquiredError` when that is over. A block inside which one of the keys is held already raises
         `ReentrantCallError`. Leaving raises `LockLostError` if the lease was lost meanwhile, even though the block
-        succeeded; if the block raised, its error goes on with a note.
+        succeeded; if the block raised, its error goes on with a note. With `cancel_on_loss`, an `async with` block is
+        cancelled as soon as the lease is lost, and leaving raises `LockLostError`; a plain block refuses it.
+
+        `permits` is what `semaphore` gives. With `connection`, the lock is taken inside your own transaction on it, and
+        lasts until that ends, whatever the block does.
         """
-        wait = self.settings.wait if wait is None else wait
-        return Hold(self._keeper, self._request(keys, owner, ttl, wait, shared=shared), self._hold)
+        request = self._request(
+            keys,
+            self.settings.wait if wait is None else wait,
+            owner=owner,
+            ttl=ttl,
+            shared=shared,
+            permits=permits,
+            connection=connection,
+        )
+        cancels = check_flag(cancel_on_loss, "cancel_on_loss")
+        return Hold(self._keeper, request, self._hold, cancel_on_loss=cancels)
 
     @operation
     async def aacquire(
@@ -76,14 +101,19 @@ class Locking(Portable[LockingProvider]):
         ttl: Duration | None = None,
         wait: Duration = 0,
         shared: bool = False,
+        permits: int | None = None,
+        connection: object | None = None,
     ) -> Lease:
         """Take the keys, one or several, and return the lease, which is not renewed.
 
         It ends after `ttl`, unless it is extended, or released by the lease or by its owner's name. The same owner
         may acquire again: the ttl begins anew, nothing is counted, and one release frees. Raises
-        `LockNotAcquiredError` when somebody else holds a key and still does after `wait`.
+        `LockNotAcquiredError` when somebody else holds a key and still does after `wait`. `permits` and `connection`
+        are as with `hold`.
         """
-        return await self._take(self._request(keys, owner, ttl, wait, shared=shared))
+        return await self._take(
+            self._request(keys, wait, owner=owner, ttl=ttl, shared=shared, permits=permits, connection=connection)
+        )
 
     acquire = blocking(aacquire)
 
@@ -130,7 +160,7 @@ class Locking(Portable[LockingProvider]):
         """
         check_function(job, "job")
         wait = self.settings.execute_wait if wait is None else wait
-        async with Hold(self._keeper, self._request(keys, owner, ttl, wait, shared=shared), self._take):
+        async with Hold(self._keeper, self._request(keys, wait, owner=owner, ttl=ttl, shared=shared), self._take):
             return await self.context.runtime.call(job)
 
     execute = blocking(aexecute)
@@ -171,20 +201,93 @@ class Locking(Portable[LockingProvider]):
 
     inspect = blocking(ainspect)
 
+    @operation
+    async def aheld(self, prefix: str = "", *, limit: int = 1000) -> list[LockState]:
+        """Return up to `limit` keys that begin with `prefix` and are held now, with their holders, sorted by key."""
+        self.require(LockingCapability.LIST)
+        prefix = check_text(prefix, "prefix") if prefix != "" else prefix
+        limit = check_whole(limit, "limit", maximum=MOST_LISTED)
+        with self.calling("held"):
+            return await self._provider.held(prefix, limit)
+
+    held = blocking(aheld)
+
+    @operation
+    async def abreak_lock(self, key: str) -> int:
+        """Take a key away from whoever holds it, and return how many holders it was taken from.
+
+        Their leases are lost, which they learn at the next renewal and when they release: until then they work on, so
+        this is for holders that are known to be dead or wrong. Whoever waits gets the key.
+        """
+        self.require(LockingCapability.BREAK)
+        key = check_text(key, "key")
+        with self.calling("break_lock"):
+            return await self._provider.break_lock(key)
+
+    break_lock = blocking(abreak_lock)
+
+    @diverted
+    def semaphore(self, key: str, *, permits: int) -> Semaphore:
+        """Return a semaphore: a key that up to `permits` may hold together."""
+        self.require(LockingCapability.SEMAPHORE)
+        return Semaphore(self, check_text(key, "key"), check_whole(permits, "permits", maximum=MOST_PERMITS))
+
+    @diverted
+    def lead(
+        self,
+        name: str,
+        *,
+        on_elected: Callable[[Lease], object],
+        on_revoked: Callable[[], object] | None = None,
+        ttl: Duration | None = None,
+    ) -> Leadership:
+        """Stand for leader from now on: of all who do so for a name, one is the leader.
+
+        `on_elected(lease)` is called when it is this one, and is to begin the leader's work and return. `on_revoked()`
+        is called when it no longer is, because the lease was lost or the leadership stopped, and is to have ended that
+        work when it returns. Both may be plain, called on a thread, or async, called on the loop that entered the app,
+        else on our own. After a loss it stands again. Ends by `stop()` on what is returned, by leaving that as a block,
+        or with the app.
+        """
+        request = self._request(name, LONGEST_CAMPAIGN, ttl=ttl)
+        check_function(on_elected, "on_elected")
+        if on_revoked is not None:
+            check_function(on_revoked, "on_revoked")
+        leadership = Leadership(self._keeper, request, self._hold, on_elected, on_revoked)
+        self._leaderships.add(leadership)
+        leadership.begin(lambda: self._leaderships.discard(leadership))
+        return leadership
+
     async def _stopping(self) -> None:
+        await gather(*(leadership.astop() for leadership in list(self._leaderships)))
         await self._keeper.stop()
 
     def _request(
-        self, keys: Keys, owner: str | None, ttl: Duration | None, wait: Duration, *, shared: bool
+        self,
+        keys: Keys,
+        wait: Duration,
+        *,
+        owner: str | None = None,
+        ttl: Duration | None = None,
+        shared: bool = False,
+        permits: int | None = None,
+        connection: object | None = None,
     ) -> LockRequest:
         if check_flag(shared, "shared"):
             self.require(LockingCapability.SHARED)
-        return LockRequest(
-            keys=check_keys(keys),
-            owner=new_id(self.context.clock) if owner is None else check_text(owner, "owner"),
-            ttl=seconds(self.settings.ttl if ttl is None else ttl, "ttl", minimum=SHORTEST_TTL),
-            wait=seconds(wait, "wait"),
+        if permits is not None:
+            self.require(LockingCapability.SEMAPHORE)
+            permits, shared = check_whole(permits, "permits", maximum=MOST_PERMITS), True
+        if connection is not None:
+            self.require(LockingCapability.TRANSACTION)
+        return lock_request(
+            keys,
+            owner=new_id(self.context.clock) if owner is None else owner,
+            ttl=self.settings.ttl if ttl is None and connection is None else ttl,
+            wait=wait,
             shared=shared,
+            permits=permits,
+            connection=connection,
         )
 
     @operation
@@ -195,7 +298,7 @@ class Locking(Portable[LockingProvider]):
         with self.calling("acquire"):
             grant = await self._provider.acquire(request)
         if grant is None:
-            raise self._keeper.error(LockNotAcquiredError, _refusal(request), "acquire")
+            raise self._keeper.error(LockNotAcquiredError, refusal(request), "acquire")
         return await self._delivered(grant)
 
     async def _delivered(self, grant: Grant) -> Lease:
@@ -205,24 +308,6 @@ class Locking(Portable[LockingProvider]):
         await lease.arelease()
         late = f"{', '.join(grant.keys)}: granted, but the ttl of {grant.ttl:g} s was over before it arrived"
         raise self._keeper.error(LockNotAcquiredError, late, "acquire")
-
-
-def check_keys(keys: object) -> tuple[str, ...]:
-    """Return the keys sorted, each once. Raises `InvalidInputError` naming the place of an unfit one."""
-    if isinstance(keys, str):
-        return (check_text(keys, "key"),)
-    if not isinstance(keys, Iterable):
-        raise InvalidInputError(f"keys: expected a key or several, got {type(keys).__name__}")
-    checked = {check_text(key, f"keys[{index}]") for index, key in enumerate(cast("Iterable[object]", keys))}
-    if not checked:
-        raise InvalidInputError("keys: expected at least one key, got none")
-    return tuple(sorted(checked))
-
-
-def _refusal(request: LockRequest) -> str:
-    after = f"still after {request.wait:g} s" if request.wait else "and no wait was asked for"
-    what = "one of its keys is" if len(request.keys) > 1 else "it is"
-    return f"{', '.join(request.keys)}: not locked, {what} held by somebody else, {after}"
 
 
 def _plain_locked(function: Callable[P, R], held: Callable[..., Hold]) -> Callable[P, R]:

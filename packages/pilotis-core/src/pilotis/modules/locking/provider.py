@@ -54,7 +54,11 @@ class LockRequest(msgspec.Struct, frozen=True, kw_only=True):
     permits: int | None = None
     """With `shared`: how many may hold each key together, this one included. None: any number."""
     connection: object | None = None
-    """The caller's own connection, inside whose transaction the lock is taken. Optional: LockingCapability.TRANSACTION."""
+    """The caller's own connection, inside whose transaction the lock is taken, and with which it ends.
+
+    Then `ttl` is a hundred years, nothing is renewed, and `release` has only to tell whether the lock is still there.
+    Optional: LockingCapability.TRANSACTION.
+    """
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
