@@ -49,6 +49,7 @@ from pilotis.modules.notification.provider import (
     OutgoingMessage,
     Receipt,
 )
+from pilotis.modules.notification.rows import ledger_entry, ledger_row, ledger_searches, newest_first
 from pilotis.modules.workflow.model import (
     AT_REST,
     ENDED,
@@ -142,8 +143,12 @@ __all__ = [
     "finish",
     "gather",
     "hookimpl",
+    "ledger_entry",
+    "ledger_row",
+    "ledger_searches",
     "masked",
     "new_id",
+    "newest_first",
     "pause",
     "reset_after_fork",
     "run_blocking",

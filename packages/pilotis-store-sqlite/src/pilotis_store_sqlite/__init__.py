@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pilotis_store_sqlite.ledger import SqliteLedger, SqliteLedgerOptions
+
+__all__ = ["SqliteLedger", "SqliteLedgerOptions"]

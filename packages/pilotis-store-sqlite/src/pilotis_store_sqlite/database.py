@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS pilotis_versions (part TEXT PRIMARY KEY, version INTE
 """
 
 
+@cache
 def sql(name: str) -> str:
     """Return `sql/<name>.sql` of this package."""
     return files("pilotis_store_sqlite").joinpath("sql", f"{name}.sql").read_text("utf-8")
@@ -62,11 +64,11 @@ class Database:
 
     # Life cycle
 
-    async def open(self, part: str, steps: Sequence[str]) -> None:
+    async def open(self, part: str, steps: Sequence[str]) -> int:
         """Make the file, if it is not there, and bring the tables of a part of it up to date. See `migrate`."""
         self._is_open = True
         await self.run(lambda connection: _use_wal(connection, self._timeout))
-        await self.change(lambda connection: migrate(connection, part, steps))
+        return await self.change(lambda connection: migrate(connection, part, steps))
 
     async def close(self) -> None:
         """Close what is free; what is in use is closed when it comes back. Opening makes it usable again."""
