@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from pilotis.faces import lazily
+
+if TYPE_CHECKING:
+    from pilotis_locking_redis.provider import RedisLocks, RedisLocksOptions
+
+__all__ = ["RedisLocks", "RedisLocksOptions"]
+
+__getattr__ = lazily(globals(), {"pilotis_locking_redis.provider": "RedisLocks RedisLocksOptions"})

@@ -1,0 +1,154 @@
+-- Take keys, all or none; or wait for them, or look whether they have come while waiting.
+-- KEYS[1..7]   as above
+-- ARGV[1]      the id of the request
+-- ARGV[2]      its owner
+-- ARGV[3]      its ttl (µs)
+-- ARGV[4]      1 if it shares, else 0
+-- ARGV[5]      how many may share, 0 for any number
+-- ARGV[6]      for how long it can wait (µs); -1 for a request that does not
+-- ARGV[7]      its ticket, from an earlier answer; 0 for none
+-- ARGV[8..]    the keys, sorted
+-- Result:      the token where they are held now; false where they are not, and it does not wait;
+--              else [after how long a lease in its way may have run out (µs), its ticket]
+local LONGEST_DELAY = 1000000
+
+local id, wait = ARGV[1], tonumber(ARGV[6])
+
+local function requested()
+    local request = {
+        id = id, owner = ARGV[2], ttl = tonumber(ARGV[3]), shared = tonumber(ARGV[4]), permits = tonumber(ARGV[5]), keys = {},
+    }
+    for index = 8, #ARGV do
+        request.keys[index - 7] = ARGV[index]
+    end
+    return request
+end
+
+local function can_have_all(request)
+    for _, name in ipairs(request.keys) do
+        if not passes(name, request) then
+            return false
+        end
+    end
+    return true
+end
+
+-- Have a request wait from now on, where it stood before if it has a ticket. Whoever cannot be heard of here is not taken for gone.
+local function begin(waiter)
+    waiter.is_here = true
+    waiter.place = 0
+    waiter.ticket = tonumber(ARGV[7])
+    if waiter.ticket == 0 then
+        waiter.ticket = next_number()
+    end
+    waiter.ends = now + wait + LONGEST_DELAY
+    waiter.listens = is_heard(id) and 1 or 0
+    waiters[id] = waiter
+    advance(waiter)
+    if not waiter.token then
+        freer[#freer + 1] = place_of(waiter)
+    end
+    settle()
+end
+
+local function is_whole(waiter)
+    for _, name in ipairs(waiter.keys) do
+        if not held_since(name, waiter.owner, waiter.token) then
+            return false
+        end
+    end
+    return true
+end
+
+-- Let a waiter go on. Who has a key reserved that it wants may have died, or have what it lacks by now.
+local function look(waiter)
+    waiter.listens, waiter.changed = is_heard(id) and 1 or 0, true
+    local name = place_of(waiter)
+    for _, one in ipairs(lock_of(name).reserved) do
+        local other = waiter_of(one[TAKEN_BY])
+        if not other or is_gone(other) then
+            if other then
+                withdraw(other)
+            else
+                unreserve(name, {id = one[TAKEN_BY]})
+            end
+        else
+            freer[#freer + 1] = place_of(other)
+        end
+    end
+    freer[#freer + 1] = name
+    settle()
+end
+
+-- Return when a lease in a waiter's way runs out: the last for who wants the key alone, the first for who shares it.
+local function next_chance(waiter)
+    local chance
+    local function note(name, owner)
+        for _, holder in ipairs(lock_of(name).holders) do
+            if holder[OWNER] ~= owner then
+                local expires = holder[EXPIRES]
+                chance = chance and (waiter.shared == 1 and math.min or math.max)(chance, expires) or expires
+            end
+        end
+    end
+    local name = place_of(waiter)
+    note(name, waiter.owner)
+    for _, one in ipairs(lock_of(name).reserved) do
+        local other = waiter_of(one[TAKEN_BY])
+        if other and other.id ~= id and not other.token then
+            note(place_of(other), other.owner)
+        end
+    end
+    return chance or waiter.ends
+end
+
+local stored = redis.call('HGET', WAITERS, id)
+if stored == WITHDRAWN then
+    return false
+end
+sweep()
+local request = requested()
+for _, name in ipairs(request.keys) do
+    lock_of(name)
+end
+local waiter = stored and waiter_of(id)
+if waiter then
+    waiter.is_here = true
+end
+settle()
+
+
+-- Return the token of what was granted meanwhile. Where some of it was lost since, the rest is given back: it is as if nothing had come.
+local function collect(waiter)
+    forget(waiter)
+    if is_whole(waiter) then
+        return hold_all(request)
+    end
+    give_back(request.keys, request.owner, id)
+    settle()
+end
+
+local token
+if waiter and waiter.token then
+    token = collect(waiter)
+    waiter = nil
+elseif waiter then
+    look(waiter)
+end
+if not token and not waiter and can_have_all(request) then
+    token = hold_all(request)
+elseif not token and not waiter and wait >= 0 then
+    waiter = request
+    begin(waiter)
+end
+if waiter and waiter.token then
+    token = waiter.token
+    forget(waiter)
+end
+local answer = token or false
+if waiter and not token then
+    waiter.is_here = nil
+    answer = {math.max(0, next_chance(waiter) - now), waiter.ticket}
+end
+finish()
+return answer
