@@ -8,6 +8,8 @@ from pilotis_testing.locking import LockingConformance
 
 
 class TestMemoryLocking(LockingConformance):
+    races = 1000
+
     @pytest.fixture
     def provider(self) -> MemoryLocking:
         return MemoryLocking()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,9 @@ TTL = 0.6
 LONG = 60.0
 PATIENCE = 30.0
 """Seconds: a wait that is over only where something went wrong."""
+
+
+Action = Callable[[], Coroutine[Any, Any, None]]
 
 
 class LockingTests(Conformance):
@@ -49,6 +52,11 @@ async def is_free(locking: Any, *keys: str) -> bool:
     return True
 
 
+def bound(action: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Action:
+    """Return an action that has its arguments."""
+    return lambda: action(*args)
+
+
 async def in_queue(clock: ManualClock, count: int) -> None:
-    """Wait until so many waits are under way."""
+    """Wait until so many waits are under way, those of renewals included, as `clock.waiting` tells."""
     await soon(lambda: clock.waiting >= count)

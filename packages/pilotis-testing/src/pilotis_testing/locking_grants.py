@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,10 +9,10 @@ from pilotis.errors import LockNotAcquiredError, UnsupportedError
 from pilotis.providers import LockingCapability, LockingProvider
 
 from pilotis_testing.clock import ManualClock
-from pilotis_testing.locking_base import LONG, TTL, LockingTests, is_free, lacks
+from pilotis_testing.colours import together
+from pilotis_testing.locking_base import LONG, PATIENCE, TTL, LockingTests, in_queue, is_free, lacks
 
-EXPIRY, FENCING, INSPECT = LockingCapability.EXPIRY, LockingCapability.FENCING, LockingCapability.INSPECT
-OWNERS, SHARED = LockingCapability.OWNERS, LockingCapability.SHARED
+EXPIRY, FENCING, OWNERS = LockingCapability.EXPIRY, LockingCapability.FENCING, LockingCapability.OWNERS
 
 ODD_KEYS = (
     "a",
@@ -34,7 +33,7 @@ ODD_KEYS = (
 
 
 class GrantTests(LockingTests):
-    """Exclusion, several keys, tokens, owners, sharing, looking up."""
+    """Exclusion, several keys, tokens, owners."""
 
     async def test_a_held_key_is_refused_to_others(self, locking: Any) -> None:
         """While one owner holds a key, another that does not wait is refused, and may try again later."""
@@ -149,6 +148,42 @@ class GrantTests(LockingTests):
         assert await first.release() is False
         assert await is_free(locking, "a", "b")
 
+    async def test_part_of_a_lease_may_be_released(self, locking: Any, provider: LockingProvider) -> None:
+        """A lease that lacks one of its keys is not renewed any more, and releasing it frees those that are left."""
+        if lacks(provider, OWNERS):
+            return
+        lease = await locking.acquire(["a", "b", "c"], owner="job-7", ttl=LONG)
+        assert await locking.release("b", owner="job-7") is True
+        other = await locking.acquire("b", ttl=LONG)
+        assert await provider.renew([lease.grant]) == [False]
+        assert await lease.release() is False
+        assert [True, False, True] == [await is_free(locking, key) for key in "abc"]
+        assert await other.release() is True
+
+    async def test_an_owner_keeps_what_it_has_while_it_waits_for_more(
+        self, locking: Any, provider: LockingProvider, clock: ManualClock
+    ) -> None:
+        """Keys that an owner holds already are not given up for those that it waits for."""
+        if lacks(provider, OWNERS):
+            return
+        first = await locking.acquire("a", owner="job-7", ttl=LONG)
+        other = await locking.acquire("b", ttl=LONG)
+        kept: list[bool] = []
+
+        async def wait() -> None:
+            both = await locking.acquire(["a", "b"], owner="job-7", wait=PATIENCE, ttl=LONG)
+            kept.append(both.token >= first.token)
+            assert await both.release() is True
+
+        async def let_go() -> None:
+            await in_queue(clock, 1)
+            kept.append(not await is_free(locking, "a"))
+            await other.release()
+
+        await together(wait, let_go)
+        assert kept == [True, True]
+        assert await is_free(locking, "a", "b")
+
     async def test_release_by_owner(self, locking: Any, provider: LockingProvider) -> None:
         """What the named owner holds is freed, nothing else, and the answer is whether it held it all."""
         if lacks(provider, OWNERS):
@@ -192,50 +227,3 @@ class GrantTests(LockingTests):
         else:
             assert await locking.release("a", owner="nobody") is False
             assert await locking.release_all("nobody") == 0
-
-    # Sharing
-
-    async def test_sharers_exclude_the_others(self, locking: Any, provider: LockingProvider) -> None:
-        """Who shares holds the key together, until the last of them has gone nobody has it alone."""
-        if lacks(provider, SHARED):
-            with pytest.raises(UnsupportedError, match="SHARED"):
-                await locking.acquire("a", shared=True)
-            return
-        first, second = [await locking.acquire("a", shared=True) for _ in range(2)]
-        await first.release()
-        assert not await is_free(locking, "a")
-        await second.release()
-        alone = await locking.acquire("a")
-        with pytest.raises(LockNotAcquiredError):
-            await locking.acquire("a", shared=True)
-        assert await alone.release() is True
-
-    # Looking up
-
-    async def test_inspect_tells_who_holds(self, locking: Any, provider: LockingProvider, clock: ManualClock) -> None:
-        """The owner, the token and how many wait are told, and the times where there are any; None when it is free."""
-        if lacks(provider, INSPECT):
-            with pytest.raises(UnsupportedError, match="INSPECT"):
-                await locking.inspect("a")
-            return
-        assert await locking.inspect("a") is None
-        lease = await locking.acquire(["a", "b"], owner="job-7", ttl=LONG)
-        state = await locking.inspect("b")
-        assert state is not None
-        assert (state.key, state.owner, state.token, state.waiters) == ("b", "job-7", lease.token, 0)
-        assert (state.holders, state.shared) == (1, False)
-        if state.expires is not None:
-            now = datetime.fromtimestamp(clock.time(), UTC)
-            assert abs((state.expires - now).total_seconds() - LONG) < 5
-        await lease.release()
-        assert await locking.inspect("b") is None
-
-    async def test_inspect_forgets_what_ran_out(
-        self, locking: Any, provider: LockingProvider, clock: ManualClock
-    ) -> None:
-        """A lease that is over is not told of."""
-        if lacks(provider, INSPECT, EXPIRY):
-            return
-        await locking.acquire("a", ttl=TTL)
-        clock.advance(TTL * 1.5)
-        assert await locking.inspect("a") is None

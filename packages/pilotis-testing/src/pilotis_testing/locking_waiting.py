@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pilotis.errors import LockNotAcquiredError
 from pilotis.providers import LockingCapability, LockingProvider, pause
 
+from pilotis_testing.chaos import size
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
-from pilotis_testing.locking_base import LONG, PATIENCE, TTL, LockingTests, in_queue, is_free, lacks
+from pilotis_testing.locking_base import LONG, PATIENCE, TTL, Action, LockingTests, bound, in_queue, is_free, lacks
 
 EXPIRY, FAIR, SHARED = LockingCapability.EXPIRY, LockingCapability.FAIR, LockingCapability.SHARED
-INSPECT = LockingCapability.INSPECT
-
-RACES = 1000
-"""How often a cancellation races a grant."""
-
-Action = Callable[[], Coroutine[Any, Any, None]]
+INSPECT, OWNERS = LockingCapability.INSPECT, LockingCapability.OWNERS
 
 
 class WaitingTests(LockingTests):
     """Who waits, for how long, and in which order."""
+
+    races: ClassVar[int] = size(100, 1000)
+    """How often a cancellation races a grant."""
 
     async def test_a_waiter_is_woken_by_a_release(self, locking: Any, clock: ManualClock) -> None:
         """Whoever waits gets the lock when it is released, with no time passing."""
@@ -115,7 +113,7 @@ class WaitingTests(LockingTests):
             await in_queue(clock, 6)
             await lease.release()
 
-        await together(*(_bound(wait, number) for number in range(6)), let_go)
+        await together(*(bound(wait, number) for number in range(6)), let_go)
         assert served == [0, 1, 2, 3, 4, 5]
 
     async def test_nobody_goes_before_a_waiter(
@@ -139,7 +137,7 @@ class WaitingTests(LockingTests):
             await pause(0.01)
             await second.release()
 
-        await together(_bound(wait, "both", ["a", "b"], 0), _bound(wait, "one", ["a"], 1), let_go)
+        await together(bound(wait, "both", ["a", "b"], 0), bound(wait, "one", ["a"], 1), let_go)
         assert served == ["both", "one"]
 
     async def test_sharers_queue_behind_a_waiter(
@@ -177,7 +175,7 @@ class WaitingTests(LockingTests):
                 rounds.append(number)
                 await lease.release()
 
-        await together(*(_bound(contend, keys) for keys in orders))
+        await together(*(bound(contend, keys) for keys in orders))
         assert len(rounds) == 20 * len(orders)
         assert await is_free(locking, "a", "b", "c")
 
@@ -197,7 +195,7 @@ class WaitingTests(LockingTests):
                     assert len(inside) == 1
                     inside.clear()
 
-        await together(*(_bound(contend, number) for number in range(8)))
+        await together(*(bound(contend, number) for number in range(8)))
         assert count == 8 * 15
 
     # Cancellation
@@ -222,13 +220,34 @@ class WaitingTests(LockingTests):
         assert await lease.release() is True
         assert await is_free(locking, "a", "b")
 
+    async def test_a_cancelled_wait_for_more_takes_nothing_away(
+        self, locking: Any, provider: LockingProvider, clock: ManualClock
+    ) -> None:
+        """What the owner held before it waited for more is held still, and what it waited for is free."""
+        if lacks(provider, OWNERS):
+            return
+        mine = await locking.acquire("a", owner="job-7", ttl=LONG)
+        other = await locking.acquire("b", ttl=LONG)
+
+        async def under_loop() -> None:
+            waiter = asyncio.ensure_future(locking.acquire(["a", "b"], owner="job-7", wait=PATIENCE))
+            await in_queue(clock, 1)
+            waiter.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+
+        await self._interrupting(locking, under_loop, owner="job-7")
+        await other.release()
+        assert [False, True] == [await is_free(locking, key) for key in "ab"]
+        assert await mine.release() is True
+
     async def test_a_cancelled_acquire_leaves_no_lock(
         self, locking: Any, provider: LockingProvider, colour: Colour, clock: ManualClock
     ) -> None:
-        """A cancellation that races the grant, a thousand times, before it, after it and at once, leaves no orphan."""
+        """A cancellation that races the grant, many times, before it, after it and at once, leaves no orphan."""
         if colour is Colour.BLOCKING:
             return
-        for number in range(RACES):
+        for number in range(self.races):
             lease = await locking.acquire("a")
             waiter = asyncio.ensure_future(locking.acquire("a", wait=PATIENCE))
             for _ in range(number % 3 + 1):
@@ -248,20 +267,16 @@ class WaitingTests(LockingTests):
         with contextlib.suppress(asyncio.CancelledError):
             await (await waiter).release()
 
-    async def _interrupting(self, locking: Any, under_loop: Action) -> None:
+    async def _interrupting(self, locking: Any, under_loop: Action, owner: str | None = None) -> None:
         """Cancel a waiter under a loop; in blocking use, interrupt this thread while it waits for keys a and b."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             with interrupted():
-                await locking.acquire(["a", "b"], wait=PATIENCE)
+                await locking.acquire(["a", "b"], owner=owner, wait=PATIENCE)
         else:
             await under_loop()
 
     async def _pass(self, clock: ManualClock, waiters: int, seconds: float) -> None:
         await in_queue(clock, waiters)
         clock.advance(seconds)
-
-
-def _bound(action: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Action:
-    return lambda: action(*args)
