@@ -21,6 +21,18 @@ from pilotis.ids import new_id
 from pilotis.modules.cache.counting import counted
 from pilotis.modules.cache.provider import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis.modules.event.audience import Audience
+from pilotis.modules.event.outbox import (
+    CallersConnection,
+    ClaimedRow,
+    Handed,
+    HandOver,
+    OutboxCapability,
+    OutboxKind,
+    OutboxProvider,
+    OutboxRow,
+    OutboxStatus,
+    SetAside,
+)
 from pilotis.modules.event.provider import (
     ID_TTL,
     DeadEvent,
@@ -53,6 +65,7 @@ from pilotis.modules.notification.rows import ledger_entry, ledger_row, ledger_s
 from pilotis.modules.workflow.model import (
     AT_REST,
     ENDED,
+    STATUSES,
     Claimed,
     Ending,
     Fault,
@@ -65,6 +78,7 @@ from pilotis.modules.workflow.model import (
     RunRecord,
     RunStatus,
     StepRecord,
+    answered,
 )
 from pilotis.modules.workflow.provider import FencedError, WorkflowCapability, WorkflowProvider
 from pilotis.provider import NoOptions, Provider
@@ -75,12 +89,15 @@ __all__ = [
     "CLAIM_MARK",
     "ENDED",
     "ID_TTL",
+    "STATUSES",
     "Attachment",
     "Audience",
     "CacheCapability",
     "CacheProvider",
+    "CallersConnection",
     "Chunks",
     "Claimed",
+    "ClaimedRow",
     "Clock",
     "Content",
     "Context",
@@ -103,6 +120,8 @@ __all__ = [
     "Fire",
     "Flights",
     "Grant",
+    "HandOver",
+    "Handed",
     "LaneInfo",
     "Latch",
     "LedgerCapability",
@@ -121,6 +140,11 @@ __all__ = [
     "Notification",
     "NotificationCapability",
     "NotificationProvider",
+    "OutboxCapability",
+    "OutboxKind",
+    "OutboxProvider",
+    "OutboxRow",
+    "OutboxStatus",
     "Outcome",
     "OutgoingEvent",
     "OutgoingMessage",
@@ -131,12 +155,14 @@ __all__ = [
     "RunQuery",
     "RunRecord",
     "RunStatus",
+    "SetAside",
     "Shared",
     "SignedUpload",
     "StepRecord",
     "WorkflowCapability",
     "WorkflowProvider",
     "WriteRequest",
+    "answered",
     "bare_address",
     "blocking",
     "counted",

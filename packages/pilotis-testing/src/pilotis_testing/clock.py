@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,11 @@ class ManualClock(Clock):
         """How many waits with a timeout are under way."""
         with self._changed:
             return len(self._timers)
+
+    def ending_in(self, seconds: float) -> int:
+        """Return how many of the waits under way end in so many seconds."""
+        with self._changed:
+            return sum(math.isclose(due, self._elapsed + seconds, abs_tol=0.001) for due, _, _ in self._timers)
 
     def advance(self, seconds: float) -> None:
         """Move on by `seconds`, stopping at each due time on the way and waking who waits for it.

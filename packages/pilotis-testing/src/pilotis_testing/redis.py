@@ -70,9 +70,18 @@ local function age_lane(key, bus, lane, part)
     end
 end
 
+-- The timers of runs; who waits for them is rung, to see that they are due.
+local function age_timers(key, bus)
+    if age_scores(key) then
+        for _, worker in ipairs(redis.call('ZRANGE', bus .. ':w', 0, -1)) do
+            redis.call('XADD', bus .. ':b:' .. worker, 'NOMKSTREAM', 'MAXLEN', 1, '*', 'w', '')
+        end
+    end
+end
+
 -- What ends with the process that it belongs to, in real time: it is renewed, or not.
 local function is_alive(key)
-    return string.match(key, '^{[^}]+}:[gb]:') or string.match(key, '^{[^}]+}:tail$')
+    return string.match(key, '^{[^}]+}:[gb]:') or string.match(key, '^{[^}]+}:tail$') or string.match(key, '^{[^}]+}:listened$')
 end
 
 local cursor = '0'
@@ -82,8 +91,11 @@ repeat
     for _, key in ipairs(step[2]) do
         local left = redis.call('PTTL', key)
         local bus, lane, part = string.match(key, '^({[^}]+}):l:(.+):(%l)$')
+        local timed = string.match(key, '^({[^}]+}):tm$')
         if bus then
             age_lane(key, bus, lane, part)
+        elseif timed then
+            age_timers(key, timed)
         elseif left >= 0 and not is_alive(key) then
             redis.call('PEXPIRE', key, left - by)
         end
@@ -109,6 +121,14 @@ class RedisClock(ManualClock):
 
     def wait_for_waiters(self, count: int = 1) -> None:
         """Return at once: who waits for the server need not be there before it has something."""
+
+
+class RedisRunClock(RedisClock):
+    """The same for runs, whose workers ask it what time it is: it has moved on before they are told what is due."""
+
+    def advance(self, seconds: float) -> None:
+        ManualClock.advance(self, seconds)
+        age(self._url, seconds)
 
 
 class RedisWallClock(RedisClock):

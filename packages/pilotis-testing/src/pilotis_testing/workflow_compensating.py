@@ -257,7 +257,7 @@ class WorkflowCompensatingChecks(WorkflowBase):
         run = await engine.start(flow, id="r")
         for _ in range(2):
             await engines.reaches(run, "running")
-            await eventually(lambda: engines.clock.waiting >= 2)
+            await eventually(lambda: engines.clock.ending_in(5) == 1)
             engines.clock.advance(5)
             if not ended:
                 await eventually(lambda: engine.stray_calls == 1)
@@ -304,7 +304,7 @@ class WorkflowCompensatingChecks(WorkflowBase):
         engine = engines()
         run = await engine.start(flow, 1, id="r")
         assert await begun.wait(10)
-        await eventually(lambda: engines.clock.waiting >= 2)
+        await eventually(lambda: engines.clock.ending_in(60) == 1)
         engines.clock.advance(60)
         with pytest.raises(WorkflowFailedError, match="did not end within 60 s"):
             await run.result(timeout=FOREVER)

@@ -169,7 +169,7 @@ class WorkflowOperatingChecks(WorkflowBase):
             await engine.open()
             engine.schedule("0 3 * * *", nightly, 1, id="nightly")
         for count, seconds in ((1, 3 * 3600), (2, 24 * 3600)):
-            await eventually(lambda: engines.clock.waiting >= 4)
+            await eventually(lambda seconds=seconds: engines.clock.ending_in(seconds) == 2)
             engines.clock.advance(seconds)
             await eventually(lambda count=count: len(_runs_of(engines, "nightly")) == count)
         started = await run_blocking(_runs_of, engines, "nightly")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from msgspec.structs import replace
 from pilotis.bridge import run_blocking
@@ -37,6 +39,9 @@ from pilotis_testing.workflow_words import (
 
 class WorkflowProviderChecks:
     """The obligations of the provider's verbs."""
+
+    slack: ClassVar[float] = 0.0
+    """Seconds that may pass by themselves during a test: for providers whose backend has a clock of its own."""
 
     @pytest.fixture
     def store(self, provider: WorkflowProvider, clock: ManualClock) -> WorkflowProvider:
@@ -207,11 +212,11 @@ class WorkflowProviderChecks:
     async def test_fire_ends_what_is_due(self, store: WorkflowProvider, colour: Colour, clock: ManualClock) -> None:
         """Not before its time; then the record is due, and the run is handed out."""
         await parked(store, waiting("s", due=clock.time() + 10))
-        assert 10 == await store.fire()
-        clock.advance(9.5)
-        assert 0.5 == await store.fire()
+        assert 10 == pytest.approx(await store.fire(), abs=self.slack)
+        clock.advance(9)
+        assert 1 == pytest.approx(await store.fire(), abs=self.slack)
         assert [] == await store.claim("w", FLOWS, 1, 0)
-        clock.advance(0.5)
+        clock.advance(1)
         assert await store.fire() is None
         assert "due" == (await claim(store)).journal[0].status
 

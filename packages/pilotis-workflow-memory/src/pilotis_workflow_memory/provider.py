@@ -25,10 +25,11 @@ from pilotis.providers import (
     StepRecord,
     WorkflowCapability,
     WorkflowProvider,
+    answered,
     reset_after_fork,
 )
 
-from pilotis_workflow_memory.store import Entry, Store, is_at_rest, read_letter
+from pilotis_workflow_memory.store import Entry, Store, is_at_rest
 
 AT_ONCE = 500
 """How many timers one call of `fire` works through."""
@@ -272,13 +273,13 @@ class MemoryWorkflow(WorkflowProvider):
         letters = entry.mailbox.get(record.signal or "")
         if not letters:
             return None
-        read = entry.journal[record.key] = read_letter(record, letters.popleft(), self._now)
+        read = entry.journal[record.key] = answered(record, letters.popleft(), self._now)
         return read
 
     def _deliver(self, entry: Entry, name: str, letter: Letter) -> None:
         for key, record in entry.journal.items():
             if record.status == "waiting" and record.signal == name:
-                entry.journal[key] = read_letter(record, letter, self._now)
+                entry.journal[key] = answered(record, letter, self._now)
                 self._wake(entry)
                 return
         entry.mailbox.setdefault(name, deque()).append(letter)

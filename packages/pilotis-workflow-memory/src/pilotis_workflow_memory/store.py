@@ -183,13 +183,6 @@ def _fits(run: RunRecord, query: RunQuery) -> bool:
     )
 
 
-def read_letter(record: StepRecord, letter: Letter, now: float) -> StepRecord:
-    """Return a waiting record as the letter leaves it."""
-    if letter.error is not None:
-        return replace(record, status="due", error=letter.error)
-    return replace(record, status="done", result=letter.result, error=None, ended=now)
-
-
 def is_at_rest(run: RunRecord) -> bool:
     """Tell whether nobody will touch the run by itself."""
     return run.status in AT_REST

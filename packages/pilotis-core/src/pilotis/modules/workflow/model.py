@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 RunStatus = Literal[
     "pending", "running", "waiting", "completed", "failed", "compensating", "compensated", "cancelled", "stuck"
@@ -90,6 +91,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Fault | None = None
     cancelled: bool = False
     """Whether somebody asked for it to be cancelled."""
+    crashes: int = 0
+    """How many workers in a row died while they had it, and it came no further."""
     verdict: RunStatus | None = None
     """While compensating: how the run ends when that went well."""
     parent: str | None = None
@@ -174,6 +177,13 @@ class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     result: Any = None
     error: str | None = None
+
+
+def answered(record: StepRecord, letter: Letter, now: float) -> StepRecord:
+    """Return a waiting record as a letter leaves it."""
+    if letter.error is not None:
+        return replace(record, status="due", error=letter.error)
+    return replace(record, status="done", result=letter.result, error=None, ended=now)
 
 
 def described(fault: Fault | None) -> str | None:

@@ -1,0 +1,127 @@
+"""Runs and journals, as they are kept in Redis and as the engine knows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from pilotis.providers import Claimed, Clock, Fault, Letter, RunRecord, StepRecord, answered
+
+HEAD = (
+    "made",
+    "status",
+    "epoch",
+    "worker",
+    "updated",
+    "deadline",
+    "result",
+    "error",
+    "cancelled",
+    "verdict",
+    "crashes",
+)
+"""The fields of a run that are asked for. The scripts know the same."""
+
+_JOURNAL = b":"
+
+encode = msgspec.msgpack.Encoder().encode
+_read_run = msgspec.msgpack.Decoder(RunRecord).decode
+_read_step = msgspec.msgpack.Decoder(StepRecord).decode
+_read_fault = msgspec.msgpack.Decoder(Fault).decode
+_read_letter = msgspec.msgpack.Decoder(Letter).decode
+
+Fields = dict[bytes, bytes]
+
+
+def given(value: bytes | str | float | None) -> bytes | str:
+    """Return an argument of a script that may be missing."""
+    if value is None:
+        return ""
+    return b"=" + value if isinstance(value, bytes) else f"={value}"
+
+
+def milliseconds(due: float | None, clock: Clock) -> int | None:
+    """Return how long it is until a time of the app's clock: it is the server's clock that counts from there on."""
+    return None if due is None else max(0, math.ceil(round((due - clock.time()) * 1000, 3)))
+
+
+def written(records: Iterable[StepRecord]) -> list[bytes | str]:
+    """Return journal records as scripts take them: key, record, key, record."""
+    return [part for record in records for part in (record.key, encode(record))]
+
+
+def letter_of(letter: Letter) -> bytes:
+    """Return a letter as scripts take it: they must know whether it brings a fault."""
+    return (b"0" if letter.error is None else b"1") + encode(letter)
+
+
+def this_wait(record: StepRecord) -> str:
+    """Return what tells a wait from others of the same key; empty for a record that does not wait."""
+    if record.status != "waiting":
+        return ""
+    return msgspec.json.encode((record.attempts, record.due, record.signal)).decode()
+
+
+def read_head(values: Sequence[bytes | None]) -> RunRecord | None:
+    """Return a run from the values of `HEAD`, or None where there is none."""
+    if values[0] is None:
+        return None
+    return read_run({name.encode(): value for name, value in zip(HEAD, values, strict=True) if value is not None})
+
+
+def read_run(fields: Fields) -> RunRecord:
+    """Return a run from the fields of its hash."""
+    error, deadline, verdict = fields.get(b"error"), fields.get(b"deadline"), fields.get(b"verdict")
+    changes: dict[str, Any] = {
+        "status": fields[b"status"].decode(),
+        "epoch": int(fields[b"epoch"]),
+        "worker": fields[b"worker"].decode(),
+        "updated": int(fields[b"updated"]) / 1000,
+        "deadline": None if deadline is None else float(deadline),
+        "result": fields.get(b"result"),
+        "error": None if error is None else _read_fault(error),
+        "cancelled": b"cancelled" in fields,
+        "verdict": None if verdict is None else verdict.decode(),
+        "crashes": int(fields.get(b"crashes", 0)),
+    }
+    return replace(_read_run(fields[b"made"]), **changes)
+
+
+def read_claimed(run: Iterable[bytes], waits: Iterable[bytes]) -> Claimed:
+    """Return a run that was handed out, from what its two hashes hold."""
+    fields = dict(_pairs(run))
+    return Claimed(read_run(fields), read_journal(fields, dict(_pairs(waits))))
+
+
+def read_journal(fields: Fields, waits: Fields) -> list[StepRecord]:
+    """Return a journal by order, each wait as it stands."""
+    records = [_read_step(value) for field, value in fields.items() if field.startswith(_JOURNAL)]
+    journal = [_as_it_stands(record, waits) for record in records]
+    return sorted(journal, key=lambda record: record.order)
+
+
+def read_over(record: bytes, answer: bytes | None) -> StepRecord:
+    """Return a record whose wait is over: by a letter, or because it was due."""
+    return _ended(_read_step(record), answer)
+
+
+def _as_it_stands(record: StepRecord, waits: Fields) -> StepRecord:
+    key = record.key.encode()
+    if record.status != "waiting" or waits.get(b"s" + key) in (None, b"waiting"):
+        return record
+    return _ended(record, waits.get(b"a" + key))
+
+
+def _ended(record: StepRecord, answer: bytes | None) -> StepRecord:
+    if answer is None:
+        return replace(record, status="due")
+    ended, _, letter = answer.partition(b" ")
+    return answered(record, _read_letter(letter), int(ended) / 1000)
+
+
+def _pairs(flat: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    each = iter(flat)
+    return zip(each, each, strict=True)
