@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from pilotis.providers import Grant, LockingProvider, LockRequest, LockState
+from pilotis.providers import Grant, LockingCapability, LockingProvider, LockRequest, LockState
 from pilotis_locking_memory import MemoryLocking
 from pilotis_locking_memory.table import Key, Table, Waiter
 
@@ -148,6 +148,176 @@ class EagerSharersTable(Table):
 class LetsSharersPass(MemoryLocking):
     def after_fork(self) -> None:
         self.table = EagerSharersTable()
+
+
+# Several holders
+
+
+class GrantsPermitsToAll(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        return await super().acquire(msgspec.structs.replace(request, permits=None))
+
+
+class TakesOnePermitTooMany(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        permits = None if request.permits is None else request.permits + 1
+        return await super().acquire(msgspec.structs.replace(request, permits=permits))
+
+
+class CountsTheOwnerToo(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        held = await self.inspect(request.keys[0])
+        if request.permits is not None and held is not None and held.holders >= request.permits:
+            return None
+        return await super().acquire(request)
+
+
+class RemembersTheFirstBound(MemoryLocking):
+    first: int | None = None
+
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        self.first = self.first or request.permits
+        return await super().acquire(msgspec.structs.replace(request, permits=self.first))
+
+
+class BesideTheOwnerTable(Table):
+    def _passes(self, key: Key, request: LockRequest, now: float) -> bool:
+        return request.permits is not None or super()._passes(key, request, now)
+
+
+class LetsPermitsPass(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = BesideTheOwnerTable()
+
+
+class LetsInAfterTheFirst(MemoryLocking):
+    async def release(self, grant: Grant) -> bool:
+        freed = await super().release(grant)
+        if grant.shared:
+            await self.break_lock(grant.keys[0])
+        return freed
+
+
+class SharesTokens(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        before = self.table.token
+        grant = await super().acquire(request)
+        if grant is None or not request.shared or not before:
+            return grant
+        return msgspec.structs.replace(grant, token=before)
+
+
+class CountsOneHolder(MemoryLocking):
+    async def inspect(self, key: str) -> LockState | None:
+        state = await super().inspect(key)
+        return None if state is None else msgspec.structs.replace(state, holders=1)
+
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return [msgspec.structs.replace(state, holders=1) for state in await super().held(prefix, limit)]
+
+
+# Owners who want more
+
+
+class RenewsWhatIsLeft(MemoryLocking):
+    async def renew(self, grants: Sequence[Grant]) -> list[bool]:
+        return [any([await self._renewed(grant, key) for key in grant.keys]) for grant in grants]
+
+    async def _renewed(self, grant: Grant, key: str) -> bool:
+        return (await super().renew([msgspec.structs.replace(grant, keys=(key,))]))[0]
+
+
+class ReleasesAllOrNothing(MemoryLocking):
+    async def release(self, grant: Grant) -> bool:
+        return await super().release(grant) if (await self.renew([grant]))[0] else False
+
+
+class GivesUpWhatItHas(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        if len(request.keys) > 1:
+            await self.release_owner(request.owner)
+        return await super().acquire(request)
+
+
+class GreedyTable(Table):
+    def withdraw(self, waiter: Waiter, now: float) -> None:
+        super().withdraw(waiter, now)
+        self.release_owner(waiter.request.owner, None, now)
+
+
+class TakesAwayWhenCancelled(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = GreedyTable()
+
+
+# Operating
+
+
+class CountsNobody(MemoryLocking):
+    async def inspect(self, key: str) -> LockState | None:
+        state = await super().inspect(key)
+        return None if state is None else msgspec.structs.replace(state, waiters=0)
+
+
+class ListsEverything(MemoryLocking):
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return await super().held("", limit)
+
+
+class ListsByPattern(MemoryLocking):
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return await super().held(prefix.rstrip("*"), limit)
+
+
+class ListsWithoutLimit(MemoryLocking):
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return await super().held(prefix, 1000)
+
+
+class ListsTheFirstKeys(MemoryLocking):
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return [state for state in await super().held(prefix, 1000) if int(state.key[-2:]) < limit]
+
+
+class ListsUnsorted(MemoryLocking):
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return (await super().held(prefix, limit))[::-1]
+
+
+class RemembersWhatItListed(MemoryLocking):
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        self.remembered = {**getattr(self, "remembered", {}), **dict.fromkeys(request.keys)}
+        return await super().acquire(request)
+
+    async def held(self, prefix: str, limit: int) -> list[LockState]:
+        return [LockState(key=key, owner="somebody", token=1) for key in self.remembered]
+
+
+class BreaksNothing(MemoryLocking):
+    async def break_lock(self, key: str) -> int:
+        return 1
+
+
+class BreaksTheWholeLease(MemoryLocking):
+    async def break_lock(self, key: str) -> int:
+        state = await self.inspect(key)
+        return 0 if state is None else min(1, await self.release_owner(state.owner))
+
+
+class BreaksOneOfMany(MemoryLocking):
+    async def break_lock(self, key: str) -> int:
+        state = await self.inspect(key)
+        return 0 if state is None else await self.release_owner(state.owner, [key])
+
+
+class BreaksAndTells(MemoryLocking):
+    async def release(self, grant: Grant) -> bool:
+        await super().release(grant)
+        return True
+
+
+class IgnoresConnections(MemoryLocking):
+    capabilities = MemoryLocking.capabilities | LockingCapability.TRANSACTION
 
 
 def _parts(request: LockRequest) -> list[LockRequest]:

@@ -177,7 +177,7 @@ class GrantTests(LockingTests):
 
         async def let_go() -> None:
             await in_queue(clock, 1)
-            kept.append(not await is_free(locking, "a"))
+            kept.extend(await provider.renew([first.grant]))
             await other.release()
 
         await together(wait, let_go)

@@ -121,7 +121,7 @@ class SharingTests(LockingTests):
         with pytest.raises(LockNotAcquiredError):
             await semaphore.acquire()
 
-    async def test_each_request_has_its_ownbound(self, locking: Any, provider: LockingProvider) -> None:
+    async def test_each_request_has_its_own_bound(self, locking: Any, provider: LockingProvider) -> None:
         """A request is granted while fewer than its own number hold the key, whatever numbers others named."""
         if lacks(provider, SEMAPHORE):
             return
@@ -203,7 +203,7 @@ class SharingTests(LockingTests):
                 async with semaphore.hold(wait=PATIENCE):
                     inside.append(number)
                     most.append(len(inside))
-                    await pause(0)
+                    await pause(0.001)
                     inside.remove(number)
 
         await together(*(bound(come, number) for number in range(7)))

@@ -190,7 +190,7 @@ class WaitingTests(LockingTests):
                 async with locking.hold("counter", f"other:{(number + turn) % 3}", wait=PATIENCE):
                     inside.append("in")
                     before = count
-                    await pause(0)
+                    await pause(0.0005)
                     count = before + 1
                     assert len(inside) == 1
                     inside.clear()
