@@ -20,8 +20,19 @@ class Stage(Protocol):
         ...
 
 
+class Around(Protocol):
+    """A transaction of the caller's, in whose outbox the starts of workflows wait for the commit."""
+
+    async def stage_run(self, run: Any, instance: str) -> None:
+        """Keep the start of a run; `instance` is that of its workflow module."""
+        ...
+
+
 stage: ContextVar[Stage | None] = scoped("pilotis_stage", None)
 """The innermost stage around the running code, or None: then events are sent at once."""
+
+transaction: ContextVar[Around | None] = scoped("pilotis_transaction", None)
+"""The innermost `event.transaction` around the running code, or None: then runs are started at once."""
 
 held_locks: ContextVar[frozenset[str]] = scoped("pilotis_held_locks", frozenset())
 """The keys that `locking.hold` holds around the running code."""

@@ -9,7 +9,7 @@ from pilotis.discovery import resolve
 from pilotis.errors import ConfigurationError
 from pilotis.modules.base import Portable
 from pilotis.modules.cache import Cache
-from pilotis.modules.event import EventBus
+from pilotis.modules.event import EventBus, Outbox
 from pilotis.modules.file import FileStore
 from pilotis.modules.locking import Locking
 from pilotis.modules.notification import Notifier
@@ -37,10 +37,9 @@ def build_module(configured: ModuleSettings, settings: Settings, context: Contex
     if configured.module == "notification":
         portable: Portable[Any] = _build_notifier(configured, settings, context)
     else:
-        if configured.outbox is not None:
-            resolve("outbox", configured.outbox.provider or "")
         provider = build_provider(configured, settings, context)
-        portable = _PORTABLE[configured.module](provider, settings=configured.portable, context=context)
+        parts = {} if configured.outbox is None else {"outbox": _build_outbox(configured, settings, context)}
+        portable = _PORTABLE[configured.module](provider, settings=configured.portable, context=context, **parts)
     portable.require_named(configured.portable.require)
     return portable
 
@@ -67,6 +66,14 @@ def _construct(configured: ModuleSettings, name: str, context: Context) -> Provi
     if configured.connection is not None:
         provider.share(context.common, configured.connection)
     return provider
+
+
+def _build_outbox(event: ModuleSettings, settings: Settings, context: Context) -> Outbox:
+    configured: Any = event.outbox
+    outbox = Outbox(build_provider(configured, settings, context), settings=configured.portable, context=context)
+    outbox.instance = event.name
+    outbox.require_named(configured.portable.require)
+    return outbox
 
 
 def _build_notifier(configured: ModuleSettings, settings: Settings, context: Context) -> Notifier:

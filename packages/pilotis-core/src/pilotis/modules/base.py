@@ -73,6 +73,11 @@ class Portable(Generic[ProviderT]):
         return self._own.address
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes see the same data."""
+        return self._own.shared
+
+    @property
     def facts(self) -> dict[str, str]:
         """The attributes that tell its figures from those of others."""
         return {

@@ -153,6 +153,10 @@ class OutboxSettings(PortableSettings, kw_only=True, frozen=True):
     """The safety net of the relay, which is woken by commits."""
     attempts: Count = 10
     """How often a row is tried before it is set aside."""
+    backoff: Backoff = Backoff.exponential(1, maximum=60, jitter=0.1)
+    """The wait between attempts. An outage of the bus or the database is no attempt."""
+    batch: Count = 500
+    """How many rows are handed over at once."""
 
 
 class LedgerSettings(PortableSettings, kw_only=True, frozen=True):

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
         PartialFailure,
         RetryLater,
     )
+    from pilotis.modules.event.outbox import (
+        CallersConnection,
+        ClaimedRow,
+        Handed,
+        HandOver,
+        OutboxCapability,
+        OutboxKind,
+        OutboxProvider,
+        OutboxRow,
+        OutboxStatus,
+        SetAside,
+    )
+    from pilotis.modules.event.outlet import Outbox
     from pilotis.modules.event.portable import EventBus
     from pilotis.modules.event.provider import (
         DeadEvent,
@@ -32,8 +45,11 @@ if TYPE_CHECKING:
         Outcome,
         OutgoingEvent,
     )
+    from pilotis.modules.event.transactions import Transaction
 
 __all__ = [
+    "CallersConnection",
+    "ClaimedRow",
     "DeadEvent",
     "DeadFilter",
     "DeadLetter",
@@ -49,12 +65,22 @@ __all__ = [
     "EventLane",
     "EventProvider",
     "Group",
+    "HandOver",
+    "Handed",
     "LaneInfo",
     "Message",
+    "Outbox",
+    "OutboxCapability",
+    "OutboxKind",
+    "OutboxProvider",
+    "OutboxRow",
+    "OutboxStatus",
     "Outcome",
     "OutgoingEvent",
     "PartialFailure",
     "RetryLater",
+    "SetAside",
+    "Transaction",
 ]
 
 __getattr__ = lazily(
@@ -65,10 +91,16 @@ __getattr__ = lazily(
         "pilotis.modules.event.model": (
             "DeadLetter DeadLetterRecord DeclaredLanes Discard Event Message PartialFailure RetryLater"
         ),
+        "pilotis.modules.event.outbox": (
+            "CallersConnection ClaimedRow Handed HandOver OutboxCapability OutboxKind OutboxProvider OutboxRow "
+            "OutboxStatus SetAside"
+        ),
+        "pilotis.modules.event.outlet": "Outbox",
         "pilotis.modules.event.portable": "EventBus",
         "pilotis.modules.event.provider": (
             "DeadEvent DeadFilter Delivery Emitted EventCapability EventLane EventProvider LaneInfo "
             "Outcome OutgoingEvent"
         ),
+        "pilotis.modules.event.transactions": "Transaction",
     },
 )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pilotis.backoff import Backoff
 from pilotis.bridge import blocking
 from pilotis.context import Context
-from pilotis.errors import InvalidInputError, NotFoundError, UnsupportedError
+from pilotis.errors import InvalidInputError, NotFoundError, UsageError
 from pilotis.ids import new_id
 from pilotis.keys import check_text
 from pilotis.modules.base import diverted, operation
@@ -21,9 +21,10 @@ from pilotis.modules.event.declaring import Interceptor
 from pilotis.modules.event.groups import Group
 from pilotis.modules.event.messages import pack
 from pilotis.modules.event.model import Message
-from pilotis.modules.event.operations import LaneOperations
+from pilotis.modules.event.outlet import Outbox
 from pilotis.modules.event.provider import Emitted, EventCapability, EventProvider, OutgoingEvent
-from pilotis.scopes import stage
+from pilotis.modules.event.relaying import Relaying
+from pilotis.scopes import stage, transaction
 from pilotis.settings.model import EventSettings
 from pilotis.telemetry import Tracing
 
@@ -37,12 +38,13 @@ _NEEDED = (
 _NO_DEFAULTS = Message("defaults")
 
 
-class Emitting(LaneOperations):
+class Emitting(Relaying):
     """Emits events: at once, with a group, or with whatever surrounds the caller."""
 
-    def __init__(self, provider: EventProvider, settings: EventSettings, context: Context | None) -> None:
-        super().__init__(provider, context=context)
-        self.settings = settings
+    def __init__(
+        self, provider: EventProvider, settings: EventSettings, context: Context | None, outbox: Outbox | None
+    ) -> None:
+        super().__init__(provider, settings, context, outbox)
         self.groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         """The groups whose blocks have not ended."""
         self._interceptors: list[Interceptor] = []
@@ -176,6 +178,11 @@ class Emitting(LaneOperations):
         if block is not None:
             await block.stage(self, events)
             return
+        if transaction.get() is not None:
+            raise UsageError(
+                f"group {group!r}: inside event.transaction, events are released by the commit, and a group would be "
+                "kept whatever becomes of it; leave group= away, or use a block, event.group()"
+            )
         with self.calling("stage"):
             await self._provider.stage(group, events)
 
@@ -206,10 +213,6 @@ class Emitting(LaneOperations):
             return await self._provider.clear(id, names)
 
     clear_group = blocking(aclear_group)
-
-    def transaction(self, connection: object) -> Any:
-        """Emit through the caller's own database transaction. Raises UnsupportedError: there is no outbox here."""
-        raise UnsupportedError("an outbox for transactions", self.provider_name)
 
 
 def _traced(message: Message, telemetry: Tracing) -> Message:

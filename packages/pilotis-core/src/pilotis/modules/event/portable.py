@@ -23,6 +23,7 @@ from pilotis.modules.event.emitting import Emitting
 from pilotis.modules.event.figures import LaneFigures
 from pilotis.modules.event.inline import run_inline
 from pilotis.modules.event.model import DeclaredLanes
+from pilotis.modules.event.outlet import Outbox
 from pilotis.modules.event.provider import EventCapability, EventLane, EventProvider, LaneInfo
 from pilotis.modules.event.running import Runner
 from pilotis.modules.event.schedule import Periodic, Scheduler, joined
@@ -40,9 +41,14 @@ class EventBus(Emitting, Declarations):
     """
 
     def __init__(
-        self, provider: EventProvider, *, settings: EventSettings | None = None, context: Context | None = None
+        self,
+        provider: EventProvider,
+        *,
+        settings: EventSettings | None = None,
+        context: Context | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
-        Emitting.__init__(self, provider, settings or EventSettings(), context)
+        Emitting.__init__(self, provider, settings or EventSettings(), context, outbox)
         self._registry = Registry(self.settings)
         self._periodics: list[Periodic] = []
         self._included: list[Declarations] = []
@@ -71,6 +77,7 @@ class EventBus(Emitting, Declarations):
         self._dispatcher.reset()
         self._scheduler.after_fork()
         self._figures.after_fork()
+        self._reset_relay()
 
     def renew(self) -> None:
         """Let a closed bus be opened again, and work again: for an app whose opening failed half-way."""
@@ -231,10 +238,12 @@ class EventBus(Emitting, Declarations):
 
         Returns True when nothing is left. Returns False when something is after `timeout` seconds, and at once when
         all that is left is due later than that. Paused lanes are not waited for, nor is anything in role "emit".
-        Not for use inside a handler, which would wait for itself.
+        What was committed to an outbox is handed over first. Not for use inside a handler, which would wait for itself.
         """
         patience = optional_seconds(timeout, "timeout")
         clock = self.context.clock
+        if not await self._caught_up(patience):
+            return False
         return await self._drain(clock.monotonic, clock.wait, patience, patience)
 
     drain = blocking(adrain)
@@ -261,6 +270,8 @@ class EventBus(Emitting, Declarations):
         return self.context.role != "emit" and self._registry.version > 0 and not self._inline
 
     async def _open(self) -> None:
+        if self._outbox is not None:
+            await self._outbox.aopen()
         if self._consumes and EventCapability.DURABLE in self._own.capabilities:
             await self.context.runtime.run(super()._open())  # where it will be used from: that saves a connection
         else:
@@ -274,6 +285,7 @@ class EventBus(Emitting, Declarations):
         """Begin to consume, unless the role or the mode forbids it, or there is nothing to do."""
         if self.context.role == "emit":
             return
+        self._begin_relay()
         if self._periodics:
             self._scheduler.begin(self._periodics)
         if self._consumes:
@@ -311,6 +323,7 @@ class EventBus(Emitting, Declarations):
     async def _wind_down(self) -> None:
         try:
             await self._scheduler.stop()
+            await self._stop_relay()
             if self._dispatcher.begun and EventCapability.DURABLE not in self._own.capabilities:
                 await self._finish_what_waits(self.context.patience(self.settings.grace))
         finally:

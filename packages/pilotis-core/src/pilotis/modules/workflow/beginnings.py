@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pilotis.codec import JSON
 from pilotis.context import Context
-from pilotis.errors import NotFoundError
+from pilotis.errors import ConflictError, NotFoundError
 from pilotis.modules.workflow.flows import Flow
 from pilotis.modules.workflow.model import ENDED, RETURN, RunRecord, StepRecord
 from pilotis.modules.workflow.provider import WorkflowProvider
@@ -47,6 +47,14 @@ def copied_run(context: Context, run: RunRecord, id: str) -> RunRecord:
     )  # fmt: skip
 
 
+def check_same(there: RunRecord | None, run: RunRecord) -> None:
+    """Raise `ConflictError` unless the run that has the id already is the same one."""
+    if there is not None and (there.name, there.input) == (run.name, run.input):
+        return
+    what = "other arguments" if there is not None and there.name == run.name else "another workflow"
+    raise ConflictError(f"there is a run {run.id!r} with {what}; use another id, or the same arguments")
+
+
 async def start_record(replay: Replay, flow: Flow[..., Any], data: bytes, key: str) -> str:
     """Start a child under an id made of the parent's and the key, so that a repetition starts no second one.
 
@@ -69,6 +77,16 @@ async def send_back(
     whole = run.status == "stuck" and from_step is None
     keep = journal if whole else kept(journal, from_step, run.id)
     return await provider.rewind(run.id, run.epoch, {record.key for record in keep}, deadline)
+
+
+async def without_unfinished_children(provider: WorkflowProvider, journal: list[StepRecord]) -> list[StepRecord]:
+    """Leave out children that are on their way, and what came after: they answer to another run."""
+    for record in journal:
+        for child in children_of([record]):
+            run = await provider.load(child)
+            if run is None or run.status not in ENDED:
+                return [before for before in journal if before.order < record.order]
+    return journal
 
 
 async def cancel_children(provider: WorkflowProvider, journal: Iterable[StepRecord]) -> None:

@@ -10,11 +10,18 @@ from pilotis.bridge import blocking, reset_after_fork
 from pilotis.codec import JSON
 from pilotis.context import Context
 from pilotis.cron import cron_times
-from pilotis.errors import ConflictError, InvalidInputError, NonDeterminismError, OperationTimeoutError
+from pilotis.errors import ConflictError, NonDeterminismError, OperationTimeoutError
 from pilotis.ids import new_id
 from pilotis.keys import check_text
 from pilotis.modules.base import Portable, diverted, operation
-from pilotis.modules.workflow.beginnings import children_of, copied_run, kept, new_run, send_back
+from pilotis.modules.workflow.beginnings import (
+    check_same,
+    copied_run,
+    kept,
+    new_run,
+    send_back,
+    without_unfinished_children,
+)
 from pilotis.modules.workflow.faults import fault_of, run_error
 from pilotis.modules.workflow.flows import Flow, check_flow, find_flow
 from pilotis.modules.workflow.model import (
@@ -35,12 +42,13 @@ from pilotis.modules.workflow.model import (
 from pilotis.modules.workflow.outlook import RunOutlook
 from pilotis.modules.workflow.provider import FencedError, WorkflowProvider
 from pilotis.modules.workflow.replay import Desk
-from pilotis.modules.workflow.runs import Run, run_query, unknown_run
+from pilotis.modules.workflow.runs import Run, check_message, run_query, unknown_run
 from pilotis.modules.workflow.schedules import Schedules
 from pilotis.modules.workflow.space import check_signal
 from pilotis.modules.workflow.subscriptions import Subscriptions
 from pilotis.modules.workflow.worker import Worker
 from pilotis.runtime import check_function
+from pilotis.scopes import transaction
 from pilotis.settings.model import WorkflowSettings
 
 
@@ -88,23 +96,35 @@ class WorkflowEngine(RunOutlook):
     # Starting and finding
 
     @operation
-    async def astart(self, flow: Flow[..., Any] | str, *args: Any, id: str | None = None) -> Run:
+    async def astart(self, flow: Flow[..., Any] | str, *args: Any, id: str | None = None, now: bool = False) -> Run:
         """Start a run, or return the one that has the `id` already.
 
-        Raises `ConflictError` when the run of that id has another workflow or other arguments, and InvalidInputError
-        for arguments that cannot be encoded or that the function does not take.
+        Inside `event.transaction` it starts once that is committed, unless `now` is true. Raises `ConflictError` when
+        the run of that id has another workflow or other arguments, and InvalidInputError for arguments that cannot be
+        encoded or that the function does not take.
         """
         found = check_flow(flow)
         run = self._new_run(found, args, id)
+        around = None if now else transaction.get()
+        await (self.abegin(run) if around is None else around.stage_run(run, self.instance))
+        return Run(self, run.id, found.returns)
+
+    start = blocking(astart)
+
+    @operation
+    async def abegin(self, run: RunRecord) -> None:
+        """Begin a run that was made elsewhere, such as in a transaction. Doing so again does nothing.
+
+        Raises `ConflictError` when the run of that id has another workflow or other arguments.
+        """
         await self._subscriptions.ready()
         with self.calling("start"):
             there, new = await self._provider.start(run)
         if there is None or not new:
-            self._check_same(there, run)
+            check_same(there, run)
         self._consume()
-        return Run(self, run.id, found.returns)
 
-    start = blocking(astart)
+    begin = blocking(abegin)
 
     @operation
     async def aget(self, id: str) -> Run:
@@ -206,7 +226,7 @@ class WorkflowEngine(RunOutlook):
 
         Raises `ConflictError` when the step or the run has ended, and `NotFoundError`.
         """
-        given = error if isinstance(error, Exception) else Exception(_check_message(error))
+        given = error if isinstance(error, Exception) else Exception(check_message(error))
         fault = fault_of(given)
         letter = Letter(error=Fault(type=fault.type, message=fault.message, permanent=permanent or fault.permanent))
         await self._check_open(id, check_text(step, "step"))
@@ -242,7 +262,7 @@ class WorkflowEngine(RunOutlook):
         run = await self._load(id)
         with self.calling("fork"):
             journal = kept(await self._provider.journal(id), from_step, id)
-            journal = await self._without_unfinished_children(journal)
+            journal = await without_unfinished_children(self._provider, journal)
             fork = copied_run(self.context, run, self._fresh(new_id, "new_id"))
             there, new = await self._provider.start(fork, journal)
         if not new:
@@ -345,12 +365,6 @@ class WorkflowEngine(RunOutlook):
     def _fresh(self, id: str | None, at: str) -> str:
         return new_id(self.context.clock) if id is None else check_text(id, at)
 
-    def _check_same(self, there: RunRecord | None, run: RunRecord) -> None:
-        if there is not None and (there.name, there.input) == (run.name, run.input):
-            return
-        what = "other arguments" if there is not None and there.name == run.name else "another workflow"
-        raise ConflictError(f"there is a run {run.id!r} with {what}; use another id, or the same arguments")
-
     def _handle(self, run: RunRecord) -> Run:
         flow = find_flow(run.name, run.version, run.origin)
         return Run(self, run.id, Any if flow is None else flow.returns)
@@ -383,18 +397,3 @@ class WorkflowEngine(RunOutlook):
         deadline = None if run.timeout is None else self.context.clock.time() + run.timeout
         if await send_back(self._provider, run, deadline, from_step) is None:
             raise unknown_run(run.id)
-
-    async def _without_unfinished_children(self, journal: list[StepRecord]) -> list[StepRecord]:
-        """Leave out children that are on their way, and what came after: they answer to the other run."""
-        for record in journal:
-            for child in children_of([record]):
-                run = await self._provider.load(child)
-                if run is None or run.status not in ENDED:
-                    return [before for before in journal if before.order < record.order]
-        return journal
-
-
-def _check_message(error: object) -> str:
-    if not isinstance(error, str):
-        raise InvalidInputError(f"error: expected text or an exception, got {type(error).__name__}")
-    return error

@@ -88,6 +88,13 @@ def run_query(
     )
 
 
+def check_message(error: object) -> str:
+    """Return the text of an error. Raises `InvalidInputError` for anything else."""
+    if not isinstance(error, str):
+        raise InvalidInputError(f"error: expected text or an exception, got {type(error).__name__}")
+    return error
+
+
 def unknown_run(id: str) -> NotFoundError:
     return NotFoundError(f"there is no run {id!r}: it was never started, or its retention is over")
 
