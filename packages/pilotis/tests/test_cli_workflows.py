@@ -84,16 +84,3 @@ def test_an_unknown_run_is_told_in_one_line(cli: Cli, shop: Any, command: list[s
     ended = cli("workflows", *command, "order-43", *more)
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "order-43" in ended.err
-
-
-def test_locks_are_inspected(cli: Cli, shop: Any) -> None:
-    """Those that nobody holds are left out."""
-    lease = shop.app.locking.acquire("order:1", owner="job-7", ttl=30)
-    (state,) = cli("locks", "inspect", "order:1", "order:2", "--json").json
-    assert (state["key"], state["owner"], state["token"]) == ("order:1", "job-7", lease.token)
-    assert cli("locks", "inspect", "order:2").out == "Nobody holds order:2.\n"
-
-
-def test_a_key_that_cannot_be_one_is_refused(cli: Cli, shop: Any) -> None:
-    """As everywhere, by the module itself."""
-    assert cli("locks", "inspect", "").code == 2

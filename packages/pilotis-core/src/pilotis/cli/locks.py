@@ -1,4 +1,4 @@
-"""`pilotis locks`: who holds what."""
+"""`pilotis locks`: who holds what, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,36 @@ import typer
 
 from pilotis.cli.finding import looking_into
 from pilotis.cli.options import AppOption, JsonOption
-from pilotis.cli.showing import Row, show
+from pilotis.cli.outcome import WRONG
+from pilotis.cli.showing import Row, count, print_json, show, tell
 from pilotis.modules.locking import LockState
 
 commands = typer.Typer(
     name="locks",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look into locks.\n\n"
+    help="Look into locks, and take them away.\n\n"
     "Locks of a provider that keeps them in the process, as `memory` does, are seen by that process alone: this is for "
     "those that are shared.",
 )
 
 
-@commands.callback()
-def _group() -> None: ...
-
-
 @commands.command()
-def inspect(
+def ls(
+    prefix: Annotated[str, typer.Argument(metavar="PREFIX", help="Only keys that begin with this.")] = "",
+    *,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many at most.")] = 1000,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the keys that are held, and who holds them."""
+    with looking_into(app) as looked_into:
+        states = looked_into.locking.held(prefix, limit=limit)
+    show(states, as_json=as_json, row=_row, nothing="Nobody holds any lock.")
+
+
+@commands.command("show")
+def show_keys(
     keys: Annotated[list[str], typer.Argument(metavar="KEY", help="The keys of the locks.")],
     app: AppOption = None,
     as_json: JsonOption = False,
@@ -47,3 +58,36 @@ def _row(state: LockState) -> Row:
         "holders": state.holders,
         "waiters": state.waiters,
     }
+
+
+@commands.command("break")
+def break_key(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of the lock.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a key away from whoever holds it. Exits with 1 if nobody did.
+
+    A holder that is alive works on until it looks at its lease: this is for those that are known to be dead or wrong.
+    """
+    if not yes:
+        typer.confirm(f"Take {key} away from whoever holds it?", abort=True, err=True)
+    with looking_into(app) as looked_into:
+        holders = looked_into.locking.break_lock(key)
+    said = f"Took {key} away from {count(holders, 'holder')}." if holders else f"Nobody holds {key}."
+    tell(said, {"key": key, "holders": holders}, as_json=as_json)
+    if not holders:
+        raise typer.Exit(WRONG)
+
+
+@commands.command()
+def migrate(app: AppOption = None, as_json: JsonOption = False) -> None:
+    """Make what the provider keeps in its backend, such as tables: for a deployment. May be repeated."""
+    with looking_into(app) as looked_into:
+        changes = looked_into.locking.migrate()
+    if as_json:
+        print_json({"changes": changes})
+    else:
+        typer.echo("\n".join(changes) or "Nothing has to be made.")
