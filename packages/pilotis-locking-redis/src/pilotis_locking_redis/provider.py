@@ -23,10 +23,11 @@ from pilotis_locking_redis.scripts import (
     RENEW,
     keys_of,
     microseconds,
+    released_key,
 )
 from pilotis_locking_redis.taking import Taking
 
-MOST_AT_ONCE = 500
+MOST_AT_ONCE = 250
 """Keys that one run of a script renews or frees: a few milliseconds, in which nobody else has a turn."""
 SCANNED = 500
 
@@ -39,7 +40,7 @@ class RedisLocksOptions(RedisOptions, frozen=True, kw_only=True, forbid_unknown_
     """The options of the Redis locking provider."""
 
     namespace: str | None = None
-    """What tells these locks from others: whoever names the same one has the same locks. The name of the app without it."""
+    """Whoever names the same one has the same locks, and the same tokens. Without it, that is the app's name."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,7 +96,7 @@ class RedisLocks(RedisBacked, LockingProvider):
 
     async def inspect(self, key: str) -> LockState | None:
         found = await self.link.script(INSPECT, self._keys, [key])
-        return None if found is None else _state(key.encode(), *found)
+        return None if found is None else _state(found)
 
     async def held(self, prefix: str, limit: int) -> list[LockState]:
         pattern = _SPECIAL.sub(r"\\\g<0>", prefix) + "*"
@@ -103,7 +104,7 @@ class RedisLocks(RedisBacked, LockingProvider):
         cursor: Any = 0
         while cursor != b"0":
             cursor, locks = await self.link.script(HELD, self._keys, [cursor, pattern, SCANNED])
-            found |= {lock[0]: _state(*lock) for lock in locks}
+            found |= {lock[0]: _state(lock) for lock in locks}
         return sorted(found.values(), key=lambda state: state.key)[:limit]
 
     async def break_lock(self, key: str) -> int:
@@ -112,11 +113,12 @@ class RedisLocks(RedisBacked, LockingProvider):
     @cached_property
     def _keys(self) -> tuple[str, ...]:
         """Made when they are first needed: only then is the context that of the app."""
-        return keys_of(self.options.namespace or f"pilotis:locks:{_without_braces(self.context.name)}")
+        return keys_of(self.options.namespace or _without_braces(self.context.name))
 
     async def _release(self, grant: Grant, *, is_repeated: bool) -> bool:
+        keys = (*self._keys, released_key(self._keys, grant.token))
         arguments = (grant.owner, grant.token, int(is_repeated), *grant.keys)
-        return bool(await self.link.script(RELEASE, self._keys, arguments))
+        return bool(await self.link.script(RELEASE, keys, arguments))
 
 
 def _parts(grants: Sequence[Grant]) -> Iterator[list[Grant]]:
@@ -137,9 +139,8 @@ def _told(grants: Sequence[Grant]) -> bytes:
     return msgspec.msgpack.encode([(grant.owner, grant.token, microseconds(grant.ttl), grant.keys) for grant in grants])
 
 
-def _state(
-    key: bytes, owner: bytes, token: int, since: int, expires: int, shared: int, holders: int, waiters: int
-) -> LockState:
+def _state(told: Sequence[Any]) -> LockState:
+    key, owner, token, since, expires, shared, holders, waiters = told
     return LockState(
         key=key.decode(),
         owner=owner.decode(),

@@ -11,7 +11,7 @@ from pilotis_redis import RedisLink
 from pilotis_redis.faults import is_lost
 from redis.exceptions import RedisError
 
-from pilotis_locking_redis.scripts import LEAVE, TAKE, WAITERS, microseconds
+from pilotis_locking_redis.scripts import LEAVE, LOCKS, TAKE, microseconds
 
 ROUNDING = 0.001
 """Seconds: what has run out to the microsecond on the server has done so a little later for whoever waits for it."""
@@ -117,5 +117,5 @@ class Taking:
         if not self._link.can_listen:
             yield Latch()
             return
-        async with self._link.listening(f"{self._keys[WAITERS]}:{self._id}") as heard:
+        async with self._link.listening(f"{self._keys[LOCKS]}:{self._id}") as heard:
             yield heard

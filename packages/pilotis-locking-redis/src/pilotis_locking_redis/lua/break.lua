@@ -1,5 +1,5 @@
 -- Take a key away from whoever holds it.
--- KEYS[1..7]   as above
+-- KEYS[1..4]   as above
 -- ARGV[1]      the key
 -- Result:      how many held it
 local name = ARGV[1]

@@ -1,5 +1,5 @@
 -- Give up a request: one whose wait is over, or one whose caller was cancelled or does not know what became of it.
--- KEYS[1..7]   as above
+-- KEYS[1..4]   as above
 -- ARGV[1]      the id of the request
 -- ARGV[2]      its owner
 -- ARGV[3]      1 to give back what it took, too, even if it arrives only later; 0 to keep what came in the last moment
@@ -25,9 +25,7 @@ end
 
 -- Have the request come to nothing, should it be on its way still.
 local function bar()
-    redis.call('HSET', WAITERS, id, WITHDRAWN)
-    redis.call('ZADD', ENDS, now + REMEMBERED, '\0' .. id)
-    last_until(now + REMEMBERED, WAITERS, ENDS)
+    waiters[id] = {id = id, ends = now + REMEMBERED, is_withdrawn = true, changed = true}
 end
 
 local waiter = waiter_of(id)

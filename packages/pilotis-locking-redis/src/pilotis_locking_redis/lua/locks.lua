@@ -1,44 +1,30 @@
--- What all scripts on locks begin with: holders, reservations, queues.
--- A request takes its keys in sorted order. Those that it can have are reserved for it, without being held; it stands in the queue of
--- the first that it cannot have. When the last one falls to it, all become held at once. docs/design/locking.md has the reasons.
--- KEYS[1..7]   tokens, locks, ends, owners, queues, waiters, freed: what is under each is said there, too
-local TOKENS, LOCKS, ENDS, OWNERS, QUEUES, WAITERS, FREED = unpack(KEYS)
-
--- Of a holder
-local OWNER, TOKEN, SINCE, EXPIRES, SHARED, TAKEN_BY = 1, 2, 3, 4, 5, 6
-
-local MOST_SWEPT = 4
+-- Holders, reservations and queues. A request takes its keys in sorted order. Those that it can have are reserved for it, without being
+-- held; it stands in the queue of the first that it cannot have. When the last one falls to it, all become held at once.
 local MOST_SERVED = 100
-local SLACK = 60000
-local WITHDRAWN = ''
+local SWEPT = 32
+local SWEEP_EVERY = 16
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+
+-- Lua cannot hand on more than a few thousand at once
+local MOST_VALUES = 1000
+
 local locks, waiters, freer = {}, {}, {}
 local served = 0
-
--- Return a number that is higher than all before, even those that were lost with a server: it is a time.
-local function next_number()
-    local number = math.max(now, (tonumber(redis.call('GET', TOKENS)) or 0) + 1)
-    redis.call('SET', TOKENS, string.format('%.0f', number))
-    return number
-end
 
 -- Locks
 
 -- Take the lock from the holders of whom `is_over` says so, and return how many they were.
 local function drop(name, lock, is_over)
-    local kept = {}
-    for _, holder in ipairs(lock.holders) do
-        if is_over(holder) then
+    local dropped = 0
+    for index = #lock.holders, 1, -1 do
+        if is_over(lock.holders[index]) then
+            local holder = table.remove(lock.holders, index)
             redis.call('ZREM', OWNERS, holder[OWNER] .. '\0' .. name)
-        else
-            kept[#kept + 1] = holder
+            dropped = dropped + 1
         end
     end
-    local dropped = #lock.holders - #kept
     if dropped > 0 then
-        lock.holders, lock.changed = kept, true
+        lock.changed = true
         freer[#freer + 1] = name
     end
     return dropped
@@ -48,20 +34,32 @@ local function has_run_out(holder)
     return holder[EXPIRES] <= now
 end
 
--- Return a lock without those whose lease has run out.
-local function lock_of(name)
-    local lock = locks[name]
-    if not lock then
-        lock = {holders = {}, reserved = {}}
-        local packed = redis.call('HGET', LOCKS, name)
-        if packed then
-            lock.holders, lock.reserved = unpack(cmsgpack.unpack(packed))
-            lock.is_known = true
-        end
-        locks[name] = lock
-        drop(name, lock, has_run_out)
+-- Have a lock at hand, without those whose lease has run out.
+local function note_lock(name, packed)
+    local lock = {holders = {}, reserved = {}, queued = 0}
+    if packed then
+        lock.holders, lock.reserved, lock.queued = unpack(cmsgpack.unpack(packed))
     end
+    locks[name] = lock
+    drop(name, lock, has_run_out)
     return lock
+end
+
+local function lock_of(name)
+    return locks[name] or note_lock(name, redis.call('HGET', LOCKS, name))
+end
+
+-- Have locks at hand that will be needed: it is quicker to ask for them together.
+local function fetch(names)
+    for start = 1, #names, MOST_VALUES do
+        local last = math.min(#names, start + MOST_VALUES - 1)
+        for index, packed in ipairs(redis.call('HMGET', LOCKS, unpack(names, start, last))) do
+            local name = names[start + index - 1]
+            if not locks[name] then
+                note_lock(name, packed)
+            end
+        end
+    end
 end
 
 local function holder_of(name, owner)
@@ -132,14 +130,14 @@ end
 
 local function waiter_of(id)
     if waiters[id] == nil then
-        local packed = redis.call('HGET', WAITERS, id)
-        waiters[id] = packed and packed ~= WITHDRAWN and cmsgpack.unpack(packed) or false
+        local packed = redis.call('HGET', LOCKS, WAITER .. id)
+        waiters[id] = packed and cmsgpack.unpack(packed) or false
     end
     return waiters[id]
 end
 
 local function channel_of(id)
-    return WAITERS .. ':' .. id
+    return LOCKS .. ':' .. id
 end
 
 local function is_heard(id)
@@ -167,8 +165,7 @@ end
 
 local function forget(waiter)
     waiters[waiter.id] = false
-    redis.call('HDEL', WAITERS, waiter.id)
-    redis.call('ZREM', ENDS, '\0' .. waiter.id)
+    redis.call('HDEL', LOCKS, WAITER .. waiter.id)
 end
 
 -- Leave nothing of a request that waits.
@@ -190,17 +187,16 @@ local function head_of(name)
     return redis.call('ZRANGEBYLEX', QUEUES, '[' .. name .. '\0', '(' .. name .. '\1', 'LIMIT', 0, 1)[1]
 end
 
--- Tell whether a request may have a key at once. A lock that is not known has no queue.
+-- Tell whether a request may have a key at once: nobody who waits for a key could go before one who holds it.
 local function passes(name, request)
-    return fits(name, request) and (not lock_of(name).is_known or not head_of(name) or holder_of(name, request.owner) ~= nil)
+    return fits(name, request) and (lock_of(name).queued == 0 or holder_of(name, request.owner) ~= nil)
 end
 
--- Nobody who waits for a key could go before one who holds it.
 local function queue(waiter, name)
     local rank = holder_of(name, waiter.owner) and '0' or '1'
     waiter.queued = string.format('%s\0%s%016.0f%s', name, rank, waiter.ticket, waiter.id)
     redis.call('ZADD', QUEUES, 0, waiter.queued)
-    lock_of(name).changed = true
+    lock_of(name).queued, lock_of(name).changed = 1, true
 end
 
 local function reserve(name, waiter)
@@ -233,47 +229,67 @@ local function advance(waiter)
     grant(waiter)
 end
 
+-- Let one who is at the head of a queue go on, and tell whether the next one may be there now.
+local function serve_head(name, head)
+    local id = string.sub(head, #name + 19)
+    local waiter = waiter_of(id)
+    if not waiter then
+        redis.call('ZREM', QUEUES, head)
+    elseif is_gone(waiter) then
+        withdraw(waiter)
+    elseif fits(name, waiter) then
+        redis.call('ZREM', QUEUES, head)
+        reserve(name, waiter)
+        advance(waiter)
+    else
+        return false
+    end
+    served = served + 1
+    return true
+end
+
 -- Let those at the head of a queue go on. Where they are too many for one script, the next one is told to ask.
 local function serve(name)
-    local head = head_of(name)
-    while head do
-        local id = string.sub(head, #name + 19)
-        local waiter = waiter_of(id)
-        if served == MOST_SERVED then
-            lock_of(name).changed = true
-            redis.call('PUBLISH', channel_of(id), '')
+    local lock = lock_of(name)
+    while lock.queued == 1 do
+        local head = head_of(name)
+        if not head then
+            lock.queued, lock.changed = 0, true
+        elseif served == MOST_SERVED then
+            redis.call('PUBLISH', channel_of(string.sub(head, #name + 19)), '')
             return
-        elseif not waiter then
-            redis.call('ZREM', QUEUES, head)
-        elseif is_gone(waiter) then
-            withdraw(waiter)
-        elseif fits(name, waiter) then
-            redis.call('ZREM', QUEUES, head)
-            reserve(name, waiter)
-            advance(waiter)
-        else
+        elseif not serve_head(name, head) then
             return
         end
-        served = served + 1
-        head = head_of(name)
     end
 end
 
 -- Beginning and end of every script
 
--- Find some of what has run out, wherever it is.
-local function sweep()
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', now, 'LIMIT', 0, MOST_SWEPT)) do
-        if string.byte(member) ~= 0 then
-            lock_of(member).changed = true
+local function sweep_waiter(id, packed)
+    local waiter = cmsgpack.unpack(packed)
+    if waiter.ends < now then
+        waiters[id] = waiter
+        if waiter.queued then
+            withdraw(waiter)
         else
-            local id = string.sub(member, 2)
-            local waiter = waiter_of(id)
-            if waiter and not waiter.token then
-                withdraw(waiter)
-            else
-                forget({id = id})
-            end
+            forget(waiter)
+        end
+    end
+end
+
+-- Find some of what has run out, wherever it is, every now and then: so that it never becomes more than what is in use.
+local function sweep()
+    if now % SWEEP_EVERY ~= 0 then
+        return
+    end
+    local sample = redis.call('HRANDFIELD', LOCKS, SWEPT, 'WITHVALUES')
+    for index = 1, #sample, 2 do
+        local field = sample[index]
+        if string.sub(field, 1, 1) == WAITER then
+            sweep_waiter(string.sub(field, 2), sample[index + 1])
+        elseif not locks[field] then
+            note_lock(field, sample[index + 1])
         end
     end
 end
@@ -288,34 +304,8 @@ local function settle()
     freer = {}
 end
 
-local function next_end(lock)
-    local first = math.huge
-    for _, list in ipairs({lock.holders, lock.reserved}) do
-        for _, one in ipairs(list) do
-            first = math.min(first, one[EXPIRES])
-        end
-    end
-    return first < math.huge and first or now
-end
-
--- Have nothing stay behind, whatever becomes of everybody.
-local function last_until(moment, ...)
-    local left = math.ceil((moment - now) / 1000)
-    for _, key in ipairs({...}) do
-        if redis.call('PTTL', key) < left then
-            redis.call('PEXPIRE', key, left + SLACK)
-        end
-    end
-end
-
-local function save_lock(name, lock)
-    if #lock.holders + #lock.reserved == 0 and not (lock.is_known and head_of(name)) then
-        redis.call('HDEL', LOCKS, name)
-        redis.call('ZREM', ENDS, name)
-        return 0
-    end
-    redis.call('HSET', LOCKS, name, cmsgpack.pack({lock.holders, lock.reserved}))
-    redis.call('ZADD', ENDS, next_end(lock), name)
+-- Return until when a lock has to be kept.
+local function end_of(lock)
     local last = now
     for _, list in ipairs({lock.holders, lock.reserved}) do
         for _, one in ipairs(list) do
@@ -325,30 +315,47 @@ local function save_lock(name, lock)
     return last
 end
 
-local function save_waiter(id, waiter)
-    redis.call('HSET', WAITERS, id, cmsgpack.pack(waiter))
-    redis.call('ZADD', ENDS, waiter.ends, '\0' .. id)
-    return waiter.ends
+local function write(command, values)
+    for start = 1, #values, MOST_VALUES do
+        redis.call(command, LOCKS, unpack(values, start, math.min(#values, start + MOST_VALUES - 1)))
+    end
+end
+
+-- Keep what has changed of locks, drop those that have become nobody's, and return until when the others have to be kept.
+local function save_locks()
+    local kept, idle, last = {}, {}, 0
+    for name, lock in pairs(locks) do
+        if lock.changed and #lock.holders + #lock.reserved + lock.queued == 0 then
+            idle[#idle + 1] = name
+        elseif lock.changed then
+            kept[#kept + 1] = name
+            kept[#kept + 1] = cmsgpack.pack({lock.holders, lock.reserved, lock.queued})
+            last = math.max(last, end_of(lock))
+        end
+    end
+    write('HDEL', idle)
+    write('HSET', kept)
+    return last
+end
+
+local function save_waiters()
+    local last = 0
+    for id, waiter in pairs(waiters) do
+        if waiter and waiter.changed then
+            redis.call('HSET', LOCKS, WAITER .. id, cmsgpack.pack(waiter))
+            last = math.max(last, waiter.ends)
+        end
+    end
+    return last
 end
 
 -- Let others have what became free, and keep what has changed.
 local function finish()
     settle()
-    local last_lock, last_waiter = 0, 0
-    for name, lock in pairs(locks) do
-        if lock.changed then
-            last_lock = math.max(last_lock, save_lock(name, lock))
-        end
-    end
-    for id, waiter in pairs(waiters) do
-        if waiter and waiter.changed then
-            last_waiter = math.max(last_waiter, save_waiter(id, waiter))
-        end
-    end
-    if last_lock > 0 then
-        last_until(last_lock, OWNERS, LOCKS, ENDS)
-    end
-    if last_waiter > 0 then
-        last_until(last_waiter, WAITERS, QUEUES, LOCKS, ENDS)
+    local last, last_waiter = save_locks(), save_waiters()
+    if last + last_waiter > 0 then
+        last_until(math.max(last, last_waiter), LOCKS)
+        last_until(last, OWNERS)
+        last_until(last_waiter, QUEUES)
     end
 end

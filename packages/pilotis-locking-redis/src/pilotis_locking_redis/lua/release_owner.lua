@@ -1,5 +1,5 @@
 -- Free what an owner holds: some keys, or whatever it is.
--- KEYS[1..7]   as above
+-- KEYS[1..4]   as above
 -- ARGV[1]      the owner
 -- ARGV[2]      how many are freed at most where no keys are named
 -- ARGV[3..]    the keys; none for all

@@ -1,5 +1,5 @@
 -- Take keys, all or none; or wait for them, or look whether they have come while waiting.
--- KEYS[1..7]   as above
+-- KEYS[1..4]   as above
 -- ARGV[1]      the id of the request
 -- ARGV[2]      its owner
 -- ARGV[3]      its ttl (µs)
@@ -60,58 +60,69 @@ local function is_whole(waiter)
     return true
 end
 
--- Let a waiter go on. Who has a key reserved that it wants may have died, or have what it lacks by now.
-local function look(waiter)
-    waiter.listens, waiter.changed = is_heard(id) and 1 or 0, true
-    local name = place_of(waiter)
+-- Note the keys that stand in the way: the one that is waited for, and those that lack whoever has it reserved. They only ever go up in order.
+local function note_way(name, way)
+    if way[name] then
+        return
+    end
+    way[name] = true
+    way[#way + 1] = name
     for _, one in ipairs(lock_of(name).reserved) do
         local other = waiter_of(one[TAKEN_BY])
-        if not other or is_gone(other) then
-            if other then
-                withdraw(other)
-            else
-                unreserve(name, {id = one[TAKEN_BY]})
-            end
-        else
-            freer[#freer + 1] = place_of(other)
+        if other and other.id ~= id then
+            note_way(place_of(other), way)
         end
     end
-    freer[#freer + 1] = name
+end
+
+local function way_of(waiter)
+    local way = {}
+    note_way(place_of(waiter), way)
+    return way
+end
+
+local function withdraw_gone(name)
+    for _, one in ipairs(lock_of(name).reserved) do
+        local other = waiter_of(one[TAKEN_BY])
+        if other and is_gone(other) then
+            withdraw(other)
+        elseif not other then
+            unreserve(name, {id = one[TAKEN_BY]})
+        end
+    end
+end
+
+-- Let a waiter go on, if those in its way have died or run out.
+local function look(waiter)
+    waiter.listens, waiter.changed = is_heard(id) and 1 or 0, true
+    for _, name in ipairs(way_of(waiter)) do
+        withdraw_gone(name)
+        freer[#freer + 1] = name
+    end
     settle()
 end
 
 -- Return when a lease in a waiter's way runs out: the last for who wants the key alone, the first for who shares it.
 local function next_chance(waiter)
     local chance
-    local function note(name, owner)
+    local pick = waiter.shared == 1 and math.min or math.max
+    for _, name in ipairs(way_of(waiter)) do
         for _, holder in ipairs(lock_of(name).holders) do
-            if holder[OWNER] ~= owner then
-                local expires = holder[EXPIRES]
-                chance = chance and (waiter.shared == 1 and math.min or math.max)(chance, expires) or expires
+            if holder[OWNER] ~= waiter.owner then
+                chance = chance and pick(chance, holder[EXPIRES]) or holder[EXPIRES]
             end
-        end
-    end
-    local name = place_of(waiter)
-    note(name, waiter.owner)
-    for _, one in ipairs(lock_of(name).reserved) do
-        local other = waiter_of(one[TAKEN_BY])
-        if other and other.id ~= id and not other.token then
-            note(place_of(other), other.owner)
         end
     end
     return chance or waiter.ends
 end
 
-local stored = redis.call('HGET', WAITERS, id)
-if stored == WITHDRAWN then
+local waiter = waiter_of(id)
+if waiter and waiter.is_withdrawn then
     return false
 end
 sweep()
 local request = requested()
-for _, name in ipairs(request.keys) do
-    lock_of(name)
-end
-local waiter = stored and waiter_of(id)
+fetch(request.keys)
 if waiter then
     waiter.is_here = true
 end
