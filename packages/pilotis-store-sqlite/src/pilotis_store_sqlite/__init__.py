@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from pilotis_store_sqlite.ledger import SqliteLedger, SqliteLedgerOptions
+from pilotis_store_sqlite.outbox import SqliteOutbox, SqliteOutboxOptions
 
-__all__ = ["SqliteLedger", "SqliteLedgerOptions"]
+__all__ = ["SqliteLedger", "SqliteLedgerOptions", "SqliteOutbox", "SqliteOutboxOptions"]
