@@ -53,7 +53,7 @@ def test_a_killed_server_can_be_started_again(own_postgres: PostgresServer) -> N
 
 def test_a_password_is_asked_for(postgres_url: str) -> None:
     """Of the guarded role alone."""
-    url = with_password(postgres_url, "open sesame")
+    url = with_password(postgres_url, "open-sesame")
     assert tell(url, "SELECT current_user::text") == [("guarded",)]
     with pytest.raises(psycopg.OperationalError, match="password"):
         tell(url.replace("sesame", "barley"), "SELECT 1")

@@ -124,10 +124,11 @@ class PostgresServer(_Unprivileged):
 
     def kill(self) -> None:
         """End it as a crash does, with all that it started."""
+        _send(self.pid, signal.SIGSTOP)  # so that it tells nobody that others have died
         everybody = self._family()
-        super().kill()
         for pid in everybody:
             _send(pid, signal.SIGKILL)
+        super().kill()
         until(lambda: not any(_is_there(pid) for pid in everybody))
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -187,6 +188,12 @@ class PgBouncer(_Unprivileged):
 
     def command(self) -> list[str]:
         return [str(self.find()), "--quiet", str(self.file)]
+
+    def stop(self) -> None:
+        """End it at once: it would wait for its clients."""
+        if self._executor is not None:
+            self.resume()
+            self.kill()
 
 
 @contextlib.contextmanager
