@@ -179,7 +179,7 @@ class WorkflowEngine(RunOutlook):
             if timeout is None:  # it was retried a moment after it had ended
                 return await self.aresult_of(id, type)
             raise OperationTimeoutError(f"run {id!r} has not ended after {timeout:g} s, it is {run.status}")
-        if run.status == "stuck":
+        if run.status == "stuck" and not run.crashes:
             raise NonDeterminismError(run.error.message if run.error else f"run {id!r} is stuck")
         if run.result is None:
             raise run_error(run.error, id)
@@ -346,10 +346,10 @@ class WorkflowEngine(RunOutlook):
             self._consume()
 
     async def _revive(self) -> None:
-        """Try stuck runs with the code of now."""
+        """Try stuck runs with the code of now, but not those that would kill this worker too."""
         with self.calling("revive"):
             for run in await self._provider.find(RunQuery(statuses=frozenset({"stuck"}), limit=1000)):
-                if find_flow(run.name, run.version, run.origin) is not None:
+                if not run.crashes and find_flow(run.name, run.version, run.origin) is not None:
                     try:
                         await send_back(self._provider, run, run.deadline)
                     except FencedError:  # another worker was faster
