@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pilotis_notification_sendgrid.options import SendGridOptions
+from pilotis_notification_sendgrid.provider import SendGridNotifications
+
+__all__ = ["SendGridNotifications", "SendGridOptions"]

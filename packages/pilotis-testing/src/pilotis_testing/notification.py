@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,8 +30,9 @@ SECRET = "the-code-is-4711"
 class NotificationConformance(Conformance):
     """What every notification provider keeps.
 
-    Overridable fixtures: `channel` (email), `recipient` (an address that the service accepts) and, for a provider that
-    declares TEMPLATES, `template` (the name of one that it has).
+    Overridable fixtures: `channel` (email), `recipient` (an address that the service accepts), `others` (for a number,
+    another such address; by default the same) and, for a provider that declares TEMPLATES, `template` (the name of one
+    that it has).
     """
 
     @pytest.fixture
@@ -41,6 +42,10 @@ class NotificationConformance(Conformance):
     @pytest.fixture
     def recipient(self) -> str:
         return "ada.lovelace@example.com"
+
+    @pytest.fixture
+    def others(self, recipient: str) -> Callable[[int], str]:
+        return lambda _: recipient
 
     @pytest.fixture
     def template(self) -> str:
@@ -88,10 +93,12 @@ class NotificationConformance(Conformance):
         assert await provider.send([]) == []
         await provider.close()
 
-    async def test_a_full_batch_is_taken(self, provider: NotificationProvider, compose: Any, colour: Colour) -> None:
+    async def test_a_full_batch_is_taken(
+        self, provider: NotificationProvider, compose: Any, others: Callable[[int], str], colour: Colour
+    ) -> None:
         """As many messages as `batch` says go through one call."""
         await provider.open()
-        receipts = await provider.send([compose() for _ in range(provider.batch)])
+        receipts = await provider.send([compose(to=others(number)) for number in range(provider.batch)])
         assert len(receipts) == provider.batch
         assert all(isinstance(receipt, Receipt) for receipt in receipts)
         await provider.close()
@@ -176,7 +183,7 @@ class NotificationConformance(Conformance):
     ) -> None:
         """Declared: they go along. Otherwise the message is refused, and not sent without them."""
         voice = colour.voice(notifier)
-        files = [Attachment("invoice.pdf", b"%PDF-1.7 \x00\xff"), Attachment("Übersicht.txt", b"")]
+        files = [Attachment("invoice.pdf", b"%PDF-1.7 \x00\xff"), Attachment("Übersicht.txt", b"\n")]
         sending = voice.send(recipient, channel=channel, content=Content(text="See there"), attachments=files)
         if not _has(provider, NotificationCapability.ATTACHMENTS):
             with pytest.raises(UnsupportedError, match="ATTACHMENTS"):
@@ -184,7 +191,7 @@ class NotificationConformance(Conformance):
             return
         assert (await sending).status in ("sent", "simulated")
         if _has(provider, NotificationCapability.OUTBOX):
-            assert [file.content for file in notifier.outbox[-1].attachments] == [b"%PDF-1.7 \x00\xff", b""]
+            assert [file.content for file in notifier.outbox[-1].attachments] == [b"%PDF-1.7 \x00\xff", b"\n"]
 
     async def test_templates(
         self,
@@ -262,12 +269,17 @@ class NotificationConformance(Conformance):
             assert notifier.outbox == []
 
     async def test_many_are_answered_in_order(
-        self, notifier: Notifier, provider: NotificationProvider, channel: str, recipient: str, colour: Colour
+        self,
+        notifier: Notifier,
+        provider: NotificationProvider,
+        channel: str,
+        others: Callable[[int], str],
+        colour: Colour,
     ) -> None:
         """More than one batch, with one in the middle that cannot be sent."""
         size = provider.batch + 2
-        items = [
-            {"to": recipient, "channel": channel, "content": Content(text=f"{number}"), "trigger": f"number {number}"}
+        items: list[dict[str, Any]] = [
+            {"to": others(number), "channel": channel, "content": Content(text="Hello"), "trigger": f"number {number}"}
             for number in range(size)
         ]
         items[1]["content"] = Content()

@@ -40,6 +40,7 @@ class Composer:
         chain = self._switchboard.chain(request.channel)
         message = await self._message(request)
         _check_abilities(chain, message)
+        _check_acceptance(chain, message)
         return LedgerEntry(
             notification=self._notification(request, message),
             message=JSON.encode(message, "message"),
@@ -114,3 +115,10 @@ def _check_abilities(chain: Chain, message: OutgoingMessage) -> None:
     if lacking and all(capability for capability, _ in lacking):
         capability, provider = lacking[0]
         raise UnsupportedError(str(capability), provider)
+
+
+def _check_acceptance(chain: Chain, message: OutgoingMessage) -> None:
+    """Refuse at once what each provider of the channel would refuse."""
+    refusals = [line.refusal(message) for line in chain]
+    if refusals and refusals[0] is not None and None not in refusals:
+        raise refusals[0]

@@ -120,6 +120,12 @@ class NotificationProvider(Provider):
         asynchronous call is cancelled and a blocking one left alone; the outcome is unknown then.
         """
 
+    def check(self, message: OutgoingMessage) -> None:
+        """Raise `InvalidInputError` for a message that the service would surely refuse. Optional. No I/O.
+
+        It is asked before the message is recorded, so that whoever sends it learns of it at once.
+        """
+
     async def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> list[DeliveryUpdate]:
         """Return what a webhook call of the service reports, after its signature was verified on the raw body.
 

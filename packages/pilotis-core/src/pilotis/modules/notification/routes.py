@@ -51,6 +51,14 @@ class Line(Portable[NotificationProvider]):
             return "ATTACHMENTS"
         return None
 
+    def refusal(self, message: OutgoingMessage) -> InvalidInputError | None:
+        """Return why the provider would surely refuse a message, None where it may take it."""
+        try:
+            self._own.check(message)
+        except InvalidInputError as error:
+            return error
+        return None
+
     async def send(self, messages: Sequence[OutgoingMessage], limit: float) -> list[Answer]:
         """Return what became of each message. After `limit` seconds the rest is a time-out."""
         if NotificationCapability.IMMEDIATE in self.capabilities:

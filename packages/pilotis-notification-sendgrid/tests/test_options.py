@@ -1,0 +1,81 @@
+"""What is set about SendGrid, and what its start finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pilotis.errors import AuthenticationError, ConnectionFailedError, InvalidInputError, PermissionDeniedError
+from pilotis.settings.secrets import Secret
+from pilotis_notification_sendgrid import SendGridNotifications, SendGridOptions
+from pilotis_testing import Colour
+from pilotis_testing.sendgrid import SendGridServer
+from pilotis_testing.servers import free_port
+
+Make = Callable[..., SendGridNotifications]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"api_key": ""}, "api_key: expected ASCII text"),
+        ({"api_key": "SG.a\r\nX: y"}, "api_key: expected ASCII text"),
+        ({"sender": "shop"}, "sender: expected one mail address"),
+        ({"sender": "shop@example.com\nBcc: eve@example.com"}, "sender: expected a single line"),
+        ({"base_url": "api.sendgrid.com"}, r"base_url: expected a URL such as https://api\.sendgrid\.com"),
+        ({"base_url": "ftp://api.sendgrid.com"}, "base_url: expected a URL"),
+        ({"base_url": "https://user:secret@mail.example.com"}, r"base_url: .*\*\*\*@mail"),
+        ({"base_url": "https://mail.example.com/?a=b"}, "base_url: expected a URL"),
+        ({"webhook_public_key": "-----BEGIN PUBLIC KEY-----"}, "webhook_public_key: expected the verification key"),
+        ({"webhook_public_key": "AAAA"}, "webhook_public_key: expected the verification key"),
+        ({"webhook_tolerance": 0}, "webhook_tolerance: expected from 1"),
+        ({"timeout": 0}, "timeout: expected from"),
+        ({"concurrency": 0}, "concurrency: expected 1 or more"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    """When they are made, naming the option, and no secret."""
+    given: dict[str, Any] = {"api_key": Secret("SG.secret")} | options
+    with pytest.raises(InvalidInputError, match=message) as raised:
+        SendGridOptions(**given)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_region_has_its_place() -> None:
+    """A place that is set goes before it; a stroke at its end makes no difference."""
+    key = Secret("SG.key")
+    assert SendGridOptions(api_key=key).place == "https://api.sendgrid.com"
+    assert SendGridOptions(api_key=key, region="eu").place == "https://api.eu.sendgrid.com"
+    assert SendGridOptions(api_key=key, region="eu", base_url="http://mail:3000/").place == "http://mail:3000"
+
+
+async def test_a_good_key_opens(make: Make, colour: Colour) -> None:
+    """It may send mails."""
+    await make().open()
+
+
+async def test_a_key_that_is_not_known(make: Make, colour: Colour) -> None:
+    """It is told at the start, not with the first mail."""
+    with pytest.raises(AuthenticationError, match="SendGrid answered 401"):
+        await make(api_key="SG.other").open()
+
+
+async def test_a_key_that_may_not_send(make: Make, sendgrid_server: SendGridServer, colour: Colour) -> None:
+    """What it lacks is named."""
+    sendgrid_server.scopes = ["stats.read"]
+    with pytest.raises(PermissionDeniedError, match=r"give it the scope mail\.send"):
+        await make().open()
+
+
+async def test_a_gateway_without_that_question_is_no_obstacle(
+    make: Make, sendgrid_server: SendGridServer, colour: Colour
+) -> None:
+    """Some stand-ins take mails and nothing else."""
+    await make(base_url=f"{sendgrid_server.url}/gateway").open()
+
+
+async def test_nobody_is_there(make: Make, colour: Colour) -> None:
+    """An unreachable service is told at the start."""
+    with pytest.raises(ConnectionFailedError):
+        await make(base_url=f"http://127.0.0.1:{free_port()}").open()
