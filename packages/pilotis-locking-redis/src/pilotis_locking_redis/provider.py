@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from pilotis.errors import InvalidInputError
-from pilotis.providers import Grant, LockingCapability, LockingProvider, LockRequest, LockState
+from pilotis.providers import Grant, LockingCapability, LockingProvider, LockRequest, LockState, finish
 from pilotis_redis import RedisBacked, RedisOptions
 from pilotis_redis.faults import is_lost
 
@@ -85,6 +85,9 @@ class RedisLocks(RedisBacked, LockingProvider):
         except Exception as error:
             if not is_lost(error):
                 raise
+        except BaseException:  # whoever is interrupted lets go first
+            await finish(self._release(grant, is_repeated=True))
+            raise
         return await self._release(grant, is_repeated=True)
 
     async def release_owner(self, owner: str, keys: Sequence[str] | None = None) -> int:
