@@ -21,6 +21,7 @@ from pilotis.ids import new_id
 from pilotis.modules.cache.counting import counted
 from pilotis.modules.cache.provider import CLAIM_MARK, CacheCapability, CacheProvider, Entry
 from pilotis.modules.event.audience import Audience
+from pilotis.modules.event.connections import driver_error
 from pilotis.modules.event.outbox import (
     CallersConnection,
     ClaimedRow,
@@ -61,6 +62,7 @@ from pilotis.modules.notification.provider import (
     OutgoingMessage,
     Receipt,
 )
+from pilotis.modules.notification.retention import Retention
 from pilotis.modules.notification.rows import ledger_entry, ledger_row, ledger_searches, newest_first
 from pilotis.modules.workflow.model import (
     AT_REST,
@@ -152,6 +154,7 @@ __all__ = [
     "PerLoop",
     "Provider",
     "Receipt",
+    "Retention",
     "RunQuery",
     "RunRecord",
     "RunStatus",
@@ -166,6 +169,7 @@ __all__ = [
     "bare_address",
     "blocking",
     "counted",
+    "driver_error",
     "finish",
     "gather",
     "hookimpl",

@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pilotis_store_postgres.ledger import PostgresLedger, PostgresLedgerOptions
+from pilotis_store_postgres.outbox import PostgresOutbox, PostgresOutboxOptions
+
+__all__ = ["PostgresLedger", "PostgresLedgerOptions", "PostgresOutbox", "PostgresOutboxOptions"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from pilotis.durations import seconds
-from pilotis.errors import OperationError
+from pilotis.errors import ConfigurationError, OperationError
 from pilotis.providers import (
     CallersConnection,
     ClaimedRow,
@@ -21,6 +21,7 @@ from pilotis.providers import (
     OutboxRow,
     OutboxStatus,
     SetAside,
+    driver_error,
     finish,
     new_id,
 )
@@ -79,12 +80,21 @@ class SqliteOutbox(OutboxProvider):
         await self._database.close()
 
     def classify(self, error: Exception) -> type[OperationError] | None:
-        native = getattr(error, "orig", None) or error.__cause__  # what SQLAlchemy and Django have wrapped
-        return classify(native if isinstance(native, sqlite3.Error) else error) or super().classify(error)
+        native = driver_error(error)
+        return classify(native) or super().classify(native)
 
     async def write(self, connection: CallersConnection, bus: str, rows: Sequence[OutboxRow]) -> None:
         values = {"bus": bus, "now": self.context.clock.time(), "rows": _json(rows)}
-        await connection.execute(sql("outbox_write"), values)
+        try:
+            await connection.execute(sql("outbox_write"), values)
+        except Exception as error:
+            if "no such table: pilotis_outbox" in str(driver_error(error)):
+                raise ConfigurationError(
+                    "expected the database of the connection given to event.transaction, which has no table "
+                    f"pilotis_outbox; the outbox is in {self._path}",
+                    path="event.outbox",
+                ) from error
+            raise
 
     # Relaying
 

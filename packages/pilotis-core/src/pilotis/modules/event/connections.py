@@ -29,6 +29,14 @@ def as_callers(connection: Any) -> CallersConnection:
     raise InvalidInputError(f"connection: expected {_ALLOWED}, got {type(connection).__name__}")
 
 
+def driver_error(error: Exception) -> Exception:
+    """Return the error of the database's driver where SQLAlchemy or Django has wrapped it; else the error itself."""
+    wrapped = getattr(error, "orig", None)
+    if wrapped is None and type(error).__module__ == "django.db.utils":
+        wrapped = error.__cause__
+    return wrapped if isinstance(wrapped, Exception) else error
+
+
 class _Sqlite:
     """A connection of the standard library. It belongs to one thread, so it is used on the caller's."""
 

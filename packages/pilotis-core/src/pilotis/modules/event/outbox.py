@@ -153,7 +153,7 @@ class OutboxProvider(Provider):
         """Remove rows that were set aside; None means all. Returns how many."""
 
     async def watch(self, bus: str, wake: Callable[[], object]) -> None:
-        """With WAKE: call `wake`, from any thread, soon after each commit of rows, until the provider is closed.
+        """With WAKE: call `wake` soon after each commit of rows, and once at the beginning, until it is cancelled.
 
-        It does no harm to call it in vain. While the backend cannot be reached, it is not called; that is no error.
+        It does no harm to call it in vain. Raises when the backend is lost: then it is begun anew.
         """

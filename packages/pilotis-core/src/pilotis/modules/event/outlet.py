@@ -111,7 +111,7 @@ class Outbox(Portable[OutboxProvider]):
             return await self._provider.relay(self.bus, kinds, self.settings.batch, hand_over)
 
     async def watch(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called soon after each commit of rows, where the provider tells of them."""
+        """Have `wake` called soon after each commit of rows, until cancelled. Ends where the provider tells of none."""
         if OutboxCapability.WAKE in self._own.capabilities:
             with self.calling("watch"):
                 await self._provider.watch(self.bus, wake)

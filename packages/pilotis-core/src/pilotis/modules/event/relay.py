@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pilotis.backoff import Backoff
 from pilotis.bridge import Latch
@@ -28,6 +28,7 @@ logger = logging.getLogger("pilotis.event.relay")
 _OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
 _FIRST_LOOK = 0.001
 
+T = TypeVar("T")
 Send = Callable[[Sequence[OutgoingEvent]], Awaitable[object]]
 Start = Callable[[str, Any], Awaitable[object]]
 
@@ -48,7 +49,7 @@ class Relay:
     def reset(self) -> None:
         """Forget everything: the job belongs to a parent process, or ended with `stop`."""
         self._lock = threading.Lock()
-        self._job: Job[Any] | None = None
+        self._jobs: list[Job[Any]] = []
         self._stopping = False
         self._halted = Latch()
         self._wake = Latch()
@@ -60,22 +61,26 @@ class Relay:
     @property
     def begun(self) -> bool:
         """Whether it works."""
-        return self._job is not None
+        return bool(self._jobs)
 
     def begin(self, kinds: Sequence[OutboxKind]) -> None:
         """Start to work, on rows of these kinds. Doing so again does nothing."""
         with self._lock:
-            if self._job is None and not self._stopping:
-                self._job = self._context.runtime.spawn(self._run(kinds), "outbox relay")
+            if not self._jobs and not self._stopping:
+                spawn = self._context.runtime.spawn
+                self._jobs = [spawn(self._run(kinds), "outbox relay"), spawn(self._watch(), "outbox watch")]
 
     async def stop(self, grace: float) -> None:
         """Claim nothing more, and wait up to `grace` real seconds for what is being handed over."""
         self._stopping = True
         self._halted.set()
         self._wake.set()
-        job, self._job = self._job, None
-        if job is not None and not await job.ended.wait(grace):
+        jobs, self._jobs = self._jobs, []
+        if jobs:
+            await jobs[0].ended.wait(grace)
+        for job in jobs:
             job.cancel()
+        for job in jobs:
             await job.ended.wait()
 
     def nudge(self) -> None:
@@ -98,7 +103,6 @@ class Relay:
     # At work
 
     async def _run(self, kinds: Sequence[OutboxKind]) -> None:
-        await self._persist(self._watch)
         while not self._stopping:
             self._wake = Latch()
             asking = list(self._asking)
@@ -107,9 +111,8 @@ class Relay:
                 self._answer(asking)
                 await self._rest()
 
-    async def _watch(self) -> int:
-        await self._outbox.watch(self._wake_up)
-        return 0
+    async def _watch(self) -> None:
+        await self._persist(lambda: self._outbox.watch(self._wake_up))
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -129,7 +132,7 @@ class Relay:
             self._next_look = 2 * wait
             await self._wake.wait(wait)  # real seconds: a test's clock does not move by itself
 
-    async def _persist(self, call: Callable[[], Awaitable[int]]) -> int | None:
+    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Repeat a call until it succeeds: an outage of the bus or the database, logged once, slows it down."""
         failures = 0
         while True:

@@ -1,0 +1,47 @@
+-- Lock rows for a relay, until its transaction ends: those that are due and have none of their key before them, and then
+-- what follows them, unless one of those is not due. Whoever has locked the first of a key has all of them: nobody else takes what follows.
+-- Only the first rows are looked at, so many as `window` says, because all of a long queue would take long; NULL looks
+-- at all. What is before a row of those is one of them too. Locks are taken in materialized CTEs, so that they are taken
+-- once, and row by row, so that they are not taken on more rows than the limit, whatever the planner makes of the rest.
+-- Arguments: bus, kinds (an array), limit, window. Result: the rows, in order.
+
+WITH window_rows AS MATERIALIZED (
+    SELECT position, key, due_at <= now() AS is_due
+    FROM {table}
+    WHERE bus = %(bus)s AND set_aside_at IS NULL
+    ORDER BY position
+    LIMIT CAST(%(window)s AS bigint)
+),
+first_rows AS MATERIALIZED (
+    SELECT position FROM window_rows WHERE key IS NULL
+    UNION ALL
+    SELECT min(position) FROM window_rows WHERE key IS NOT NULL GROUP BY key
+),
+heads AS MATERIALIZED (
+    SELECT locked.*
+    FROM (SELECT position FROM first_rows ORDER BY position) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT position, kind, id, name, key, body, attempts
+        FROM {table} AS row
+        WHERE row.position = wanted.position AND set_aside_at IS NULL AND due_at <= now() AND kind = ANY(%(kinds)s)
+        FOR UPDATE SKIP LOCKED
+    ) AS locked
+    LIMIT %(limit)s
+),
+followers AS MATERIALIZED (
+    SELECT locked.*
+    FROM (
+        SELECT position FROM window_rows
+        WHERE key IN (SELECT key FROM heads) AND position NOT IN (SELECT position FROM heads)
+        AND key NOT IN (SELECT key FROM window_rows WHERE key IS NOT NULL AND NOT is_due)
+        ORDER BY position
+    ) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT position, kind, id, name, key, body, attempts
+        FROM {table} AS row
+        WHERE row.position = wanted.position AND set_aside_at IS NULL AND due_at <= now() AND kind = ANY(%(kinds)s)
+        FOR UPDATE SKIP LOCKED
+    ) AS locked
+    LIMIT %(limit)s - (SELECT count(*) FROM heads)
+)
+SELECT * FROM heads UNION ALL SELECT * FROM followers ORDER BY position
