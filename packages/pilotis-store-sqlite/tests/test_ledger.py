@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from pilotis.errors import InvalidInputError
+from pilotis.modules.notification.retention import FORGET_AT_ONCE, FORGET_EVERY
 from pilotis.providers import Context, LedgerEntry, LedgerQuery, Notification, ledger_searches, new_id
 from pilotis_store_sqlite import SqliteLedger, SqliteLedgerOptions
 from pilotis_store_sqlite.database import sql
-from pilotis_store_sqlite.ledger import FORGET_AT_ONCE, FORGET_EVERY, only_asked
+from pilotis_store_sqlite.ledger import only_asked
 from pilotis_testing import Colour, ManualClock
 
 DAY = 86_400.0

@@ -16,6 +16,7 @@ from pilotis.providers import (
     LedgerEntry,
     LedgerProvider,
     LedgerQuery,
+    Retention,
     ledger_entry,
     ledger_row,
     ledger_searches,
@@ -26,8 +27,6 @@ from pilotis_store_sqlite.database import Database, classify, sql
 from pilotis_store_sqlite.options import SqliteOptions, read_url
 
 STEPS = ("ledger_1",)
-FORGET_EVERY = 3600.0
-FORGET_AT_ONCE = 1000
 
 _ARGUMENT = re.compile(r":([a-z_]+)")
 
@@ -57,7 +56,7 @@ class SqliteLedger(LedgerProvider):
         super().__init__(options)
         self._path = read_url(self.options.url)
         self._database = Database(self._path, self.options.timeout)
-        self._forget_at = 0.0
+        self._retention = Retention(self.options.retention)
 
     @property
     def address(self) -> str:
@@ -117,24 +116,12 @@ class SqliteLedger(LedgerProvider):
     # Retention
 
     async def _forget_sometimes(self) -> None:
-        """Delete what is too old: now and then, and a bounded number at once, because somebody waits."""
-        now = self.context.clock.monotonic()
-        if self.options.retention is None or now < self._forget_at:
-            return
-        self._forget_at = now + FORGET_EVERY
-        forgotten = await self._database.change(self._forget)
-        if forgotten == FORGET_AT_ONCE:
-            self._forget_at = now
-
-    def _forget(self, connection: sqlite3.Connection) -> int:
-        now = self.context.clock.time()
-        arguments = {
-            "service": self.context.name,
-            "before": int((now - (self.options.retention or 0)) * 1_000_000),
-            "now": now,
-            "limit": FORGET_AT_ONCE,
-        }
-        return connection.execute(sql("ledger_forget"), arguments).rowcount
+        terms = self._retention.due(self.context.clock)
+        if terms is not None:
+            values = terms | {"service": self.context.name}
+            self._retention.done(
+                await self._database.change(lambda it: it.execute(sql("ledger_forget"), values).rowcount)
+            )
 
 
 def only_asked(statement: str, arguments: Mapping[str, Any]) -> str:

@@ -1,0 +1,273 @@
+"""What is particular to the ledger in PostgreSQL: its table and indexes, what it forgets, and who is in whose way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from pilotis.bridge import blocking
+from pilotis.errors import ConnectionFailedError, InvalidInputError
+from pilotis.modules.notification.retention import FORGET_AT_ONCE, FORGET_EVERY
+from pilotis.providers import Context, LedgerEntry, LedgerQuery, Notification, ledger_searches, new_id
+from pilotis_store_postgres import PostgresLedger, PostgresLedgerOptions
+from pilotis_store_postgres.statements import statement
+from pilotis_testing import Colour, ManualClock
+from pilotis_testing.colours import together
+from pilotis_testing.postgres import PgBouncer, PostgresServer
+from pilotis_testing.servers import free_port
+
+DAY = 86_400.0
+
+Make = Callable[..., PostgresLedger]
+
+
+@pytest.fixture
+def make(postgres_url: str, clock: ManualClock) -> Iterator[Make]:
+    made: list[PostgresLedger] = []
+
+    def ledger(*, name: str = "shop", **options: Any) -> PostgresLedger:
+        given: dict[str, Any] = {"url": postgres_url} | options
+        provider = PostgresLedger(PostgresLedgerOptions(**given))
+        provider.context = Context(clock=clock, name=name)
+        made.append(provider)
+        return provider
+
+    yield ledger
+    for provider in made:
+        blocking(PostgresLedger.close)(provider)
+
+
+def entry(clock: ManualClock, key: str | None = None, *, leased_until: float | None = None) -> LedgerEntry:
+    now = datetime.fromtimestamp(clock.time(), UTC)
+    known = Notification(
+        id=new_id(clock),
+        channel="email",
+        to="ada@example.com",
+        status="sent",
+        created_at=now,
+        updated_at=now,
+        idempotency_key=key,
+    )
+    return LedgerEntry(notification=known, message=b"{}", digest="d", leased_until=leased_until)
+
+
+# The table
+
+
+async def test_migrating_says_what_it_made(make: Make, colour: Colour) -> None:
+    """Once; opening makes it too, also for many at once."""
+    provider = make(table="notes")
+    [made] = await provider.migrate()
+    assert made.startswith("made the table notes at postgresql://")
+    assert [] == await provider.migrate()
+    await provider.close()
+
+
+async def test_many_make_the_table_at_once(make: Make, colour: Colour) -> None:
+    """One does, and all of them open."""
+    ledgers = [make() for _ in range(8)]
+    made = await together(*[provider.migrate for provider in ledgers])
+    assert 1 == sum(map(len, made))
+    for provider in ledgers:
+        await provider.open()
+        await provider.close()
+
+
+async def test_a_table_may_be_in_a_schema(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """Under any name."""
+    provider = make(table="mail.notes")
+    await provider.postgres.execute("CREATE SCHEMA mail")
+    await provider.open()
+    mine = entry(clock)
+    await provider.record([mine])
+    assert [mine] == await provider.read([mine.id])
+    assert [(1,)] == await provider.postgres.execute("SELECT count(*) FROM mail.notes")
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "indexes"),
+    [
+        ({}, ["created"]),
+        ({"since": datetime(2026, 1, 1, tzinfo=UTC)}, ["created"]),
+        ({"to": "ada@example.com"}, ["recipient"]),
+        ({"resource": ("order", "42")}, ["resource"]),
+        ({"statuses": ("sent",)}, ["status"]),
+        ({"statuses": ("unknown",)}, ["status", "leased"]),
+    ],
+)
+async def test_every_search_has_an_index(
+    make: Make, clock: ManualClock, asked: dict[str, Any], indexes: list[str]
+) -> None:
+    """However much there is, what is recovered once per lease costs no walk through all of it."""
+    provider = make()
+    await provider.open()
+    values = [
+        {"status": status, "lease": None if number % 1000 else 1.0}
+        for number, status in enumerate(["sent", "failed", "skipped", "simulated"] * 500)
+    ]
+    await provider.postgres.batch((FILL, {"number": number} | value) for number, value in enumerate(values))
+    await provider.postgres.execute("ANALYZE pilotis_ledger")
+    for search, index in zip(ledger_searches(LedgerQuery(now=2.0, limit=10, **asked)), indexes, strict=True):
+        explain = f"EXPLAIN {statement('ledger_find', 'pilotis_ledger')}"
+        plan = "\n".join(row[0] for row in await provider.postgres.execute(explain, search | {"service": "shop"}))
+        assert f"pilotis_ledger_{index}" in plan, plan
+        assert "Seq Scan" not in plan
+    await provider.close()
+
+
+FILL = """
+INSERT INTO pilotis_ledger VALUES (
+    'shop', %(number)s::text, NULL, %(status)s, %(number)s::text, 'email', 'order', %(number)s::text,
+    %(number)s, '{}', '', 'd', 1, %(lease)s, 0
+)
+"""
+
+
+# Who is in whose way
+
+
+async def test_services_in_one_table_do_not_meet(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """Each has its own keys, its own ids, and finds its own."""
+    shop, depot = make(), make(name="depot")
+    await shop.open()
+    await depot.open()
+    mine, theirs = entry(clock, "key"), entry(clock, "key")
+    assert [mine] == await shop.record([mine])
+    assert [theirs] == await depot.record([theirs])
+    assert [None] == await depot.read([mine.id])
+    assert [mine] == await shop.find(LedgerQuery(now=clock.time()))
+    await shop.close()
+    await depot.close()
+
+
+async def test_batches_in_opposite_orders_do_not_block_one_another(
+    make: Make, clock: ManualClock, colour: Colour
+) -> None:
+    """Neither those that record the same keys, nor those that change the same entries."""
+    provider = make()
+    await provider.open()
+    keys = [f"key {number}" for number in range(50)]
+    batches = [[entry(clock, key) for key in order] for order in (keys, keys[::-1]) * 4]
+    held = await together(*[_recorder(provider, batch) for batch in batches])
+    winners = {known.notification.idempotency_key: known for known in held[0]}
+    assert all(winners[known.notification.idempotency_key] == known for batch in held for known in batch)
+    changes = [replace(known, version=2) for known in winners.values()]
+    done = await together(*[_replacer(provider, order) for order in (changes, changes[::-1]) * 4])
+    assert [len(keys)] == [sum(map(sum, done))]
+    await provider.close()
+
+
+def _recorder(provider: PostgresLedger, entries: list[LedgerEntry]) -> Any:
+    return lambda: provider.record(entries)
+
+
+def _replacer(provider: PostgresLedger, entries: list[LedgerEntry]) -> Any:
+    return lambda: provider.replace(entries)
+
+
+# Retention
+
+
+async def test_what_is_too_old_is_forgotten(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """With its key, when something is recorded; what is being sent is not, however old."""
+    provider = make(retention=DAY)
+    await provider.open()
+    old = entry(clock, "key")
+    leased = entry(clock, leased_until=clock.time() + 3 * DAY)
+    left = entry(clock, leased_until=clock.time() + DAY)
+    await provider.record([old, leased, left])
+    clock.advance(DAY + FORGET_EVERY)
+    again = entry(clock, "key")
+    assert [again] == await provider.record([again])
+    assert [None, leased, None] == await provider.read([old.id, leased.id, left.id])
+    await provider.close()
+
+
+async def test_much_is_forgotten_bit_by_bit(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """Each call deletes a bounded number, and the next one goes on."""
+    provider = make(retention=DAY)
+    await provider.open()
+    await provider.record([entry(clock) for _ in range(FORGET_AT_ONCE + 2)])
+    clock.advance(2 * DAY)
+    for left in (3, 2):
+        await provider.record([entry(clock)])
+        assert left == len(await provider.find(LedgerQuery(now=clock.time())))
+    await provider.close()
+
+
+async def test_without_retention_nothing_is_forgotten(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """None keeps them for good."""
+    provider = make(retention=None)
+    await provider.open()
+    old = entry(clock)
+    await provider.record([old])
+    clock.advance(10_000 * DAY)
+    await provider.record([entry(clock)])
+    assert [old] == await provider.read([old.id])
+    await provider.close()
+
+
+# Trouble
+
+
+async def test_a_restart_is_survived(
+    own_postgres: PostgresServer, make: Make, clock: ManualClock, colour: Colour
+) -> None:
+    """What was recorded is there, and the next verb finds a connection."""
+    provider = make(url=own_postgres.url)
+    await provider.open()
+    mine = entry(clock, "key")
+    await provider.record([mine])
+    own_postgres.restart()
+    assert [mine] == await provider.record([entry(clock, "key")])
+    await provider.close()
+
+
+async def test_a_pooler_is_no_obstacle(make: Make, pgbouncer: PgBouncer, clock: ManualClock) -> None:
+    """One that lends its connections for a transaction: nothing is kept in a session."""
+    provider = make(url=pgbouncer.url)
+    await provider.open()
+    mine, other = entry(clock, "key"), entry(clock, "key")
+    assert [mine, mine] == await provider.record([mine, other])
+    changed = replace(mine, version=2)
+    assert [True] == await provider.replace([changed])
+    assert [changed] == await provider.read([mine.id])
+    assert [changed] == await provider.find(LedgerQuery(now=clock.time()))
+    await provider.close()
+
+
+async def test_an_error_text_may_hold_anything(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """Zero bytes too, which PostgreSQL takes in no text."""
+    provider = make()
+    await provider.open()
+    mine = entry(clock)
+    odd = replace(mine, notification=replace(mine.notification, error="a\0b 👋 \x1f"))
+    assert [odd] == await provider.record([odd])
+    assert [odd] == await provider.read([odd.id])
+    await provider.close()
+
+
+async def test_nobody_is_there(make: Make, colour: Colour) -> None:
+    """An unreachable server is told at the start, by its kind."""
+    provider = make(url=f"postgresql://127.0.0.1:{free_port()}/shop", reconnects=0)
+    with pytest.raises(Exception, match="refused") as raised:
+        await provider.open()
+    assert provider.classify(raised.value) is ConnectionFailedError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "mysql://localhost/shop"}, "url: expected postgresql://"),
+        ({"table": "notes; DROP TABLE notes"}, "table: expected the name of a table"),
+        ({"retention": 0}, "retention: expected from 1"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    """When they are made, naming the option."""
+    with pytest.raises(InvalidInputError, match=message):
+        PostgresLedgerOptions(**options)
