@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pilotis.errors import (
     BlockingCallInEventLoopError,
     ClosedError,
@@ -135,6 +136,11 @@ UNFIT: list[tuple[Callable[[Any], object], str]] = [
     (lambda locking: locking.hold("a", owner=""), "owner: expected text of 1 to 1024 characters"),
     (lambda locking: locking.hold("a", shared="no"), "shared: expected True or False, got str"),
     (lambda locking: locking.execute("a", None), "job: expected a function, plain or async, got NoneType"),
+    (lambda locking: locking.hold("a", cancel_on_loss=1), "cancel_on_loss: expected True or False, got int"),
+    (lambda locking: locking.lead("", on_elected=print), "key: expected text of 1 to 1024 characters, got 0"),
+    (lambda locking: locking.lead("a", on_elected=None), "on_elected: expected a function, plain or async"),
+    (lambda locking: locking.lead("a", on_elected=print, on_revoked=7), "on_revoked: expected a function"),
+    (lambda locking: locking.lead("a", on_elected=print, ttl=0), "ttl: expected from 0.01 to"),
     (lambda locking: locking.locked("a")("b"), "locked: expected a function, plain or async, got str"),
 ]
 
@@ -147,6 +153,72 @@ def test_unfit_arguments_are_refused(
     with pytest.raises(InvalidInputError, match=message):
         call(locking)
     assert provider.requests == []
+
+
+class AbleLocking(PlainLocking):
+    """Declares what the arguments of the tests need."""
+
+    capabilities = (
+        LockingCapability.SEMAPHORE | LockingCapability.TRANSACTION | LockingCapability.LIST | LockingCapability.BREAK
+    )
+
+
+UNFIT_FOR_THE_ABLE: list[tuple[Callable[[Any], object], str]] = [
+    (lambda locking: locking.semaphore("a", permits=0), "permits: expected a whole number from 1 to 2147483647, got 0"),
+    (lambda locking: locking.semaphore("a", permits=True), "permits: expected a whole number .* got True"),
+    (lambda locking: locking.semaphore("a", permits=2.0), "permits: expected a whole number .* got 2.0"),
+    (lambda locking: locking.semaphore(7, permits=2), "key: expected text, got int"),
+    (lambda locking: locking.hold("a", permits="5"), "permits: expected a whole number .* got '5'"),
+    (lambda locking: locking.acquire("a", connection=object(), ttl=5), "ttl: a lock inside your transaction"),
+    (lambda locking: locking.held(7), "prefix: expected text, got int"),
+    (lambda locking: locking.held("a\n"), "prefix: expected text without control characters"),
+    (lambda locking: locking.held(limit=0), "limit: expected a whole number from 1 to 100000, got 0"),
+    (lambda locking: locking.break_lock(""), "key: expected text of 1 to 1024 characters, got 0"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), UNFIT_FOR_THE_ABLE)
+def test_unfit_arguments_of_rarer_verbs_are_refused(call: Callable[[Any], object], message: str) -> None:
+    """As everywhere, before the provider is asked."""
+    provider = AbleLocking()
+    locking = Locking(provider)
+    with pytest.raises(InvalidInputError, match=message):
+        call(locking)
+    assert provider.requests == []
+    locking.close()
+
+
+def test_a_lock_of_a_transaction_is_not_renewed(clock: ManualClock) -> None:
+    """It lasts as long as the transaction: nothing runs in the background, and no time ends it."""
+    provider, connection = AbleLocking(), object()
+    locking = Locking(provider, context=Context(clock=clock))
+    with locking.hold("a", connection=connection) as lease:
+        clock.advance(30 * 365 * 86_400)
+        lease.check()
+    locking.acquire("b", connection=connection).release()
+    assert [connection] * 2 == [request.connection for request in provider.requests]
+    assert not locking.context.runtime.started
+    locking.close()
+
+
+def test_an_extended_lease_keeps_what_its_provider_gave_it(locking: Locking, provider: PlainLocking) -> None:
+    """The grant that is renewed then is the one that was given, but for its times."""
+    renewed: list[Grant] = []
+    handle, grant = object(), provider.acquire
+
+    async def acquire(request: LockRequest) -> Grant | None:
+        granted = await grant(request)
+        return None if granted is None else replace(granted, handle=handle, shared=True)
+
+    async def renew(grants: Sequence[Grant]) -> list[bool]:
+        renewed.extend(grants)
+        return [True]
+
+    provider.acquire, provider.renew = acquire, renew
+    lease = locking.acquire("a", ttl=3)
+    lease.extend(5)
+    assert [replace(lease.grant, ttl=5.0)] == renewed
+    assert renewed[0].handle is handle
 
 
 def test_what_is_no_provider_is_refused() -> None:
@@ -187,6 +259,11 @@ def test_undeclared_capabilities_are_refused(locking: Locking, provider: PlainLo
         (lambda: locking.release_all("job"), "OWNERS"),
         (lambda: locking.inspect("a"), "INSPECT"),
         (lambda: locking.hold("a", shared=True), "SHARED"),
+        (lambda: locking.hold("a", permits=2), "SEMAPHORE"),
+        (lambda: locking.semaphore("a", permits=2), "SEMAPHORE"),
+        (lambda: locking.acquire("a", connection=object()), "TRANSACTION"),
+        (locking.held, "LIST"),
+        (lambda: locking.break_lock("a"), "BREAK"),
     ):
         with pytest.raises(UnsupportedError, match=f"'PlainLocking' does not support {name}"):
             call()

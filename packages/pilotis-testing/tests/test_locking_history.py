@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,10 @@ def test_a_counter_refuses_lower_tokens(tmp_path: Path) -> None:
 
 def test_a_counter_is_at_hand_unless_somebody_is_at_it(tmp_path: Path) -> None:
     """Which a process that is stopped in the middle of it may be for long."""
-    counter, other = FencedCounter(tmp_path / "counter"), FencedCounter(tmp_path / "counter")
+    counter = FencedCounter(tmp_path / "counter")
     assert counter.is_at_hand()
-    with other._locked():
+    with (tmp_path / "counter").open() as somebody:
+        fcntl.flock(somebody, fcntl.LOCK_EX)
         assert not counter.is_at_hand()
     assert counter.is_at_hand()
     counter.close()
-    other.close()
