@@ -38,7 +38,7 @@ class PlainLocking(LockingProvider):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[str, str] = {}
+        self.holders: dict[str, str] = {}
         self.requests: list[LockRequest] = []
         self.renewed: list[int] = []
         self.failing: Callable[[], object] | None = None
@@ -46,9 +46,9 @@ class PlainLocking(LockingProvider):
 
     async def acquire(self, request: LockRequest) -> Grant | None:
         self.requests.append(request)
-        if any(key in self.held for key in request.keys):
+        if any(key in self.holders for key in request.keys):
             return None
-        self.held.update(dict.fromkeys(request.keys, request.owner))
+        self.holders.update(dict.fromkeys(request.keys, request.owner))
         now = self.context.clock.monotonic()
         return Grant(keys=request.keys, owner=request.owner, token=len(self.requests), ttl=request.ttl, since=now)
 
@@ -58,12 +58,12 @@ class PlainLocking(LockingProvider):
             self.failing()
         if self.hanging is not None:
             await self.hanging.wait()
-        return [all(self.held.get(key) == grant.owner for key in grant.keys) for grant in grants]
+        return [all(self.holders.get(key) == grant.owner for key in grant.keys) for grant in grants]
 
     async def release(self, grant: Grant) -> bool:
         if self.failing is not None:
             self.failing()
-        freed = [self.held.pop(key, None) == grant.owner for key in grant.keys]
+        freed = [self.holders.pop(key, None) == grant.owner for key in grant.keys]
         return all(freed)
 
 
@@ -349,7 +349,7 @@ async def test_a_notebook_may_use_blocking_blocks(provider: PlainLocking) -> Non
         assert held_locks.get() == {"a"}
         lease.extend(5)
     assert held_locks.get() == frozenset()
-    assert provider.held == {}
+    assert provider.holders == {}
     await locking.aclose()
     locking.context.runtime.stop()
 
@@ -390,10 +390,10 @@ def test_a_plain_function_is_locked(locking: Locking, provider: PlainLocking) ->
     @locking.locked("order:{order_id}", "user:{user}", ttl=5, wait=1)
     def ship(order_id: int, user: str = "ada") -> list[str]:
         """Ship it."""
-        return sorted(provider.held)
+        return sorted(provider.holders)
 
     assert ship(7) == ["order:7", "user:ada"]
-    assert provider.held == {}
+    assert provider.holders == {}
     assert (ship.__name__, ship.__doc__) == ("ship", "Ship it.")
     assert (provider.requests[0].ttl, provider.requests[0].wait) == (5, 1)
 
@@ -404,10 +404,10 @@ async def test_an_async_function_is_locked(locking: Locking, provider: PlainLock
     @locking.locked("order:{order_id}")
     async def ship(order_id: int) -> list[str]:
         await asyncio.sleep(0)
-        return sorted(provider.held)
+        return sorted(provider.holders)
 
     assert await ship(order_id=7) == ["order:7"]
-    assert provider.held == {}
+    assert provider.holders == {}
 
 
 def test_unfit_templates_are_refused_when_decorating(locking: Locking) -> None:
@@ -443,7 +443,7 @@ def test_one_call_renews_all(locking: Locking, provider: PlainLocking, clock: Ma
     assert provider.renewed[-3:] == [500, 500, 500]
     for hold in reversed(holds):
         hold.__exit__(None, None, None)
-    assert provider.held == {}
+    assert provider.holders == {}
 
 
 def test_no_thread_without_a_hold(locking: Locking) -> None:
@@ -498,7 +498,7 @@ def test_a_lease_that_the_backend_dropped_is_lost_at_once(
 
     def block() -> None:
         with locking.hold("a", ttl=3) as lease:
-            provider.held.clear()
+            provider.holders.clear()
             clock.wait_for_waiters(1)
             clock.advance(1)
             until(lease.lost.is_set)
@@ -568,13 +568,13 @@ def test_a_grant_that_comes_too_late_is_none(locking: Locking, provider: PlainLo
     grant = Grant(keys=("a",), owner="job", token=1, ttl=1, since=clock.monotonic() - 2)
 
     async def late(request: LockRequest) -> Grant:
-        provider.held["a"] = "job"
+        provider.holders["a"] = "job"
         return grant
 
     provider.acquire = late
     with pytest.raises(LockNotAcquiredError, match="over before it arrived"):
         locking.acquire("a", ttl=1)
-    assert provider.held == {}
+    assert provider.holders == {}
 
 
 def test_a_lease_tells_about_itself(locking: Locking) -> None:

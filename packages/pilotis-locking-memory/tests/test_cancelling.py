@@ -125,6 +125,10 @@ async def test_a_cancellation_of_others_stays_one(locking: Locking, clock: Manua
 
 async def test_a_loss_after_the_block_cancels_nothing(locking: Locking, clock: ManualClock) -> None:
     """Nor does a block in which nothing is lost, nor one that has not asked for it."""
+    with pytest.raises(LockLostError):
+        async with locking.hold("a", ttl=TTL, cancel_on_loss=True) as lease:
+            lease.lost.set()
+    await asyncio.sleep(0)
     async with locking.hold("a", ttl=TTL, cancel_on_loss=True) as lease:
         pass
     lease.lost.set()

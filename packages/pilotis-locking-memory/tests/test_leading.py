@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from pilotis.errors import BlockingCallInEventLoopError
@@ -19,9 +18,14 @@ from pilotis_testing.colours import soon
 
 
 @pytest.fixture
-def locking(clock: ManualClock) -> Iterator[Locking]:
+def provider() -> MemoryLocking:
+    return MemoryLocking()
+
+
+@pytest.fixture
+def locking(provider: MemoryLocking, clock: ManualClock) -> Iterator[Locking]:
     context = Context(clock=clock)
-    locking = Locking(MemoryLocking(), context=context)
+    locking = Locking(provider, context=context)
     yield locking
     locking.close()
     context.runtime.stop()
@@ -61,10 +65,13 @@ def test_an_error_of_the_revoked_is_logged(locking: Locking, caplog: pytest.LogC
 
 
 def test_an_election_that_fails_is_tried_again(
-    locking: Locking, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    locking: Locking,
+    provider: MemoryLocking,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """When the backend is down, after a second."""
-    provider: Any = locking._own
     acquire = provider.acquire
 
     async def down(request: LockRequest) -> Grant | None:
