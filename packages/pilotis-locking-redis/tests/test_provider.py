@@ -1,0 +1,176 @@
+"""What is particular to locks in Redis: namespaces, options, and what goes wrong with locks elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pilotis.bridge import drive
+from pilotis.errors import InvalidInputError, LockNotAcquiredError
+from pilotis.modules.locking import Locking
+from pilotis.providers import Context
+from pilotis_locking_redis import RedisLocks, RedisLocksOptions
+from pilotis_redis import RedisLink
+from pilotis_testing import Colour
+from pilotis_testing.chaos import eventually, size
+from pilotis_testing.redis import tell
+
+LONG = 120.0
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Make]:
+    """What makes the locking of one more app."""
+    with ExitStack() as stack:
+
+        def made(name: str = "shop", **options: Any) -> Locking:
+            context = Context(name=name)
+            locking = Locking(RedisLocks(RedisLocksOptions(url=redis_url, **options)), context=context)
+            stack.callback(context.runtime.stop)
+            stack.callback(locking.close)
+            return locking
+
+        yield made
+
+
+# Namespaces
+
+
+def test_apps_have_locks_of_their_own(make: Make) -> None:
+    """Unless they name the same namespace; whatever is in a name."""
+    for name in ("shop", "shop2", "sh}op{", "sh%7Dop", "a b"):
+        assert make(name).acquire("a", ttl=LONG).token > 0
+    make("shop", namespace="common").acquire("a", ttl=LONG)
+    with pytest.raises(LockNotAcquiredError):
+        make("shop2", namespace="common").acquire("a")
+
+
+def test_all_keys_of_a_namespace_share_a_hash_tag(make: Make, redis_url: str) -> None:
+    """So one lock can be about several keys in a cluster."""
+    make("sh}op{").acquire(["a", "b"], ttl=LONG)
+    keys: list[bytes] = tell(redis_url, "KEYS", "*")
+    assert {b"{pilotis:locks:sh%7Dop%7B}"} == {key.rpartition(b":")[0] for key in keys}
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "a{b", "a}b", "x" * 201])
+def test_unfit_namespaces_are_refused(namespace: str) -> None:
+    """When the options are made, saying what is expected."""
+    with pytest.raises(InvalidInputError, match="namespace: expected"):
+        RedisLocksOptions(namespace=namespace)
+
+
+def test_unfit_requests_leave_the_lock_alone(make: Make) -> None:
+    """A ttl of zero neither grants nor deletes: elsewhere, extending by it frees the lock and says that it is held."""
+    locking = make()
+    lease = locking.acquire("a", ttl=LONG)
+    for ttl in (0, -1, 0.001):
+        with pytest.raises(InvalidInputError, match="ttl"):
+            locking.acquire("b", ttl=ttl)
+        with pytest.raises(InvalidInputError, match="ttl"):
+            lease.extend(ttl)
+    for unfit in ({"keys": []}, {"keys": "a", "wait": -1}, {"keys": "a", "owner": 7}):
+        with pytest.raises(InvalidInputError):
+            locking.acquire(**unfit)
+    assert locking.inspect("b") is None
+    assert lease.release() is True
+
+
+# What goes wrong elsewhere
+
+
+def test_names_never_collide(make: Make) -> None:
+    """Elsewhere two names of four hundred share a lock, as their hashes do."""
+    locking = make()
+    leases = [locking.acquire(f"order-{number}", ttl=LONG) for number in range(1_000)]
+    assert 1_000 == len({lease.token for lease in leases})
+
+
+def test_a_renewal_does_not_outlive_the_release(make: Make) -> None:
+    """One that was under way changes nothing: it neither revives the lock, nor touches who has it now."""
+    locking = make()
+    for owner in ("job-7", "job-8"):
+        lease = locking.acquire("a", owner="job-7", ttl=LONG)
+        lease.release()
+        provider: Any = locking._provider
+        assert [False] == drive(provider.renew([lease.grant]))
+        assert locking.inspect("a") is None
+        locking.acquire("a", owner=owner, ttl=LONG)
+        assert [False] == drive(provider.renew([lease.grant]))
+        locking.release_all(owner)
+
+
+def test_releasing_all_of_an_owner_touches_nobody_elses(make: Make) -> None:
+    """Not even a key that it held until a moment ago, nor what belongs to one whose name begins alike."""
+    locking = make()
+    locking.acquire("a", owner="job", ttl=0.01)
+    eventually(lambda: locking.inspect("a") is None)
+    locking.acquire("a", owner="job:2", ttl=LONG)
+    locking.acquire("b", owner="job", ttl=LONG)
+    assert 1 == locking.release_all("job")
+    assert 1 == locking.release_all("job:2")
+
+
+def test_a_release_before_the_waiter_listens_is_not_missed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, colour: Colour
+) -> None:
+    """Whoever has subscribed tries again before it waits."""
+    locking = make()
+    mine = locking.acquire("a", ttl=LONG)
+    listening: Callable[..., Any] = RedisLink.listening
+
+    def too_late(link: RedisLink, channel: str) -> Any:
+        if mine.held:
+            releasing = threading.Thread(target=mine.release)
+            releasing.start()
+            releasing.join()
+        return listening(link, channel)
+
+    monkeypatch.setattr(RedisLink, "listening", too_late)
+    lease = colour.run(colour.voice(make()).acquire("a", ttl=LONG, wait=LONG))
+    assert lease.token > mine.token
+
+
+# Many at once
+
+
+def test_opposite_orders_share_fairly(make: Make) -> None:
+    """Ten who want the same keys, named in different orders, never block one another, and each has its share."""
+    lockings = [make(max_connections=20) for _ in range(2)]
+    wanted, counts, inside = size(500, 20_000), [0] * 10, list[int]()
+    start = threading.Barrier(10)
+
+    def contend(number: int) -> None:
+        keys = ["a", "b"] if number % 2 else ["b", "a"]
+        start.wait(LONG)
+        while sum(counts) < wanted:
+            with lockings[number % 2].hold(*keys, ttl=LONG, wait=LONG):
+                inside.append(number)
+                assert [number] == inside
+                counts[number] += 1
+                inside.clear()
+
+    threads = [threading.Thread(target=contend, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert wanted <= sum(counts) <= wanted + 10
+    mean = sum(counts) / 10
+    assert all(mean / 2 <= count <= mean * 2 for count in counts)
+
+
+@pytest.mark.slow
+@pytest.mark.campaign
+def test_a_renewed_lease_lasts_many_times_its_ttl(make: Make) -> None:
+    """Nobody else has the lock meanwhile."""
+    locking, other = make(), make()
+    with locking.hold("a", ttl=size(3, 1)) as lease:
+        assert other.inspect("a").token == lease.token
+        with pytest.raises(LockNotAcquiredError):
+            other.acquire("a", wait=size(7, 60))
+        assert not lease.lost
