@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from pilotis.errors import InvalidInputError, LockLostError
-from pilotis.modules.locking import Locking
+from pilotis.modules.locking import Lease, Locking
 from pilotis.providers import Context
 from pilotis_locking_memory import MemoryLocking
 from pilotis_testing import ManualClock
@@ -95,28 +95,20 @@ async def test_an_error_of_a_cancelled_block_goes_on(locking: Locking, clock: Ma
     assert ["lost" in note for note in caught.value.__notes__] == [True]
 
 
-async def test_a_cancellation_of_others_stays_one(locking: Locking, clock: ManualClock) -> None:
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_a_cancellation_of_others_stays_one(locking: Locking, is_lost: bool) -> None:
     """A task that is cancelled from outside is cancelled, whether or not its lease is lost as well."""
+    entered: list[Lease] = []
 
     async def block() -> None:
         async with locking.hold("a", ttl=TTL, cancel_on_loss=True) as lease:
-            lease.lost.on_set(lambda: loop.call_soon_threadsafe(task.cancel))
+            entered.append(lease)
             await asyncio.Event().wait()
 
-    loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(block())
-    await lose(locking, clock)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    async def another() -> None:
-        async with locking.hold("a", ttl=TTL, cancel_on_loss=True):
-            inside.set()
-            await asyncio.Event().wait()
-
-    inside = asyncio.Event()
-    task = asyncio.ensure_future(another())
-    await inside.wait()
+    await soon(lambda: len(entered) == 1)
+    if is_lost:
+        entered[0].lost.set()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
