@@ -13,6 +13,8 @@ from pilotis_locking_memory.table import Table, Waiter
 KEYS = st.sets(st.sampled_from("abcd"), min_size=1).map(lambda keys: tuple(sorted(keys)))
 STEPS = st.integers(1, 5).map(float)
 """Whole seconds, so that sums of them are exact."""
+SHARING = st.sampled_from([(False, None), (True, None), (True, 1), (True, 2), (True, 3)])
+"""Whether a key is shared, and by how many."""
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -29,10 +31,14 @@ class TableMachine(RuleBasedStateMachine):
         self.ends: dict[int, float] = {}
         self.tokens: dict[str, int] = {}
 
-    @rule(target=waiters, keys=KEYS, ttl=STEPS, wait=st.sampled_from([0.0, 99.0]), shared=st.booleans())
-    def ask(self, keys: tuple[str, ...], ttl: float, wait: float, shared: bool) -> Waiter:
+    @rule(target=waiters, keys=KEYS, ttl=STEPS, wait=st.sampled_from([0.0, 99.0]), shared=SHARING)
+    def ask(self, keys: tuple[str, ...], ttl: float, wait: float, shared: tuple[bool, int | None]) -> Waiter:
         self.asked += 1
-        waiter = Waiter(LockRequest(keys=keys, owner=f"owner {self.asked}", ttl=ttl, wait=wait, shared=shared))
+        together, permits = shared
+        request = LockRequest(
+            keys=keys, owner=f"owner {self.asked}", ttl=ttl, wait=wait, shared=together, permits=permits
+        )
+        waiter = Waiter(request)
         self.table.enter(waiter, self.now)
         if waiter.grant is not None or wait:
             self.entered.append(waiter)
@@ -80,6 +86,14 @@ class TableMachine(RuleBasedStateMachine):
             holders = [request for request in held if key in request.keys]
             assert len(holders) <= 1 or all(request.shared for request in holders)
             assert {one.owner for one in self.table.inspect(key, self.now)[0]} == {one.owner for one in holders}
+
+    @invariant()
+    def permits_are_kept(self) -> None:
+        """Of those who hold a key, fewer came before one of them than it allows."""
+        held = sorted((it for it in self.entered if self._is_held(it)), key=lambda it: _grant(it).token)
+        for key in "abcd":
+            holders = [waiter.request for waiter in held if key in waiter.request.keys]
+            assert all(request.permits is None or before < request.permits for before, request in enumerate(holders))
 
     @invariant()
     def somebody_goes_on(self) -> None:
