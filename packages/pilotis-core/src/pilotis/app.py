@@ -21,7 +21,7 @@ from pilotis.runtime import Runtime
 from pilotis.settings.reader import SettingsReader, Source
 from pilotis.status import status
 from pilotis.telemetry import default_telemetry
-from pilotis.worker import work
+from pilotis.worker import relay, work
 
 if TYPE_CHECKING:
     from pilotis.findings import Finding
@@ -211,10 +211,9 @@ class Pilotis:
     def import_included(self) -> None:
         """Import the modules that settings name. Opening does so; not before, because they may import the app."""
         with self._lock:
-            if self._included:
-                return
-            self._included = True
-        self.include(*self.settings.include)
+            was, self._included = self._included, True
+        if not was:
+            self.include(*self.settings.include)
 
     # Life cycle
 
@@ -337,15 +336,23 @@ class Pilotis:
 
         Closing takes up to `grace` seconds for all modules together; without it, each takes what its own settings say.
         `concurrency` is how many event handlers run at once, of all subscriptions together, whatever
-        `event.worker_concurrency` says. Signals are heard on the main thread only; elsewhere `stop` ends it. A second
-        signal ends the process with 128 and the signal's number as its exit code, and no clean-up.
+        `event.worker_concurrency` says. Signals are heard on the main thread only; elsewhere `stop` ends it. The second
+        one's exit code is 128 and its number, and nothing is cleaned up.
 
-        Raises `ConfigurationError` for an app whose role is `emit`, which would have nothing to do, and
-        `InvalidInputError` for numbers that cannot be used.
+        Raises `ConfigurationError` for the role `emit`, which has nothing to do, and `InvalidInputError` for bad numbers.
         """
         await work(self, stop or Latch(), grace=grace, concurrency=concurrency)
 
     run_worker = blocking(arun_worker)
+
+    async def arun_relay(self, *, stop: Latch | None = None) -> None:
+        """Hand over what is in outboxes until SIGTERM, SIGINT or `stop`, and handle nothing, for it is of role "emit".
+
+        Raises `ConfigurationError` for another role, without an outbox, and for a bus that nobody else would hear.
+        """
+        await relay(self, stop or Latch())
+
+    run_relay = blocking(arun_relay)
 
     def override(
         self, settings: Source | None = None, *, clock: Clock | None = None, role: Role | None = None

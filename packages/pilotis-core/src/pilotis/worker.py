@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pilotis.bridge import Latch, finish, gather
 from pilotis.durations import optional_seconds
@@ -18,6 +18,7 @@ from pilotis.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from pilotis.app import Pilotis
+    from pilotis.modules.event import EventBus
 
 logger = logging.getLogger("pilotis.worker")
 
@@ -45,8 +46,46 @@ async def work(
         logger.info("worker stopped", extra=_counts(app))
 
 
+async def relay(app: Pilotis, ending: Latch) -> None:
+    """Open an app, hand over what is in its outboxes until `ending` is set, and close it: `app.arun_relay`."""
+    if app.role != "emit":
+        raise ConfigurationError(
+            f'a relay handles nothing: expected "emit", got "{app.role}", whose workers relay by themselves',
+            path="role",
+        )
+    buses = _relayed_buses(app)
+    with ended_by_signals(ending):
+        async with app:
+            await gather(*[bus.abegin_relay() for bus in buses])
+            logger.info("relay started", extra={"app": app.name or "pilotis"})
+            await ending.wait()
+            logger.info("relay stopping", extra={"app": app.name or "pilotis"})
+
+
+def _relayed_buses(app: Pilotis) -> list[EventBus]:
+    configured = app.settings.modules["event"]
+    names = [name for name, settings in configured.items() if settings.outbox is not None]
+    if not names:
+        raise ConfigurationError("expected the URL of the database that is relayed", path="event.outbox")
+    buses = [cast("EventBus", app.module("event", name)) for name in names]
+    for bus, name in zip(buses, names, strict=True):
+        if not bus.shared:
+            raise ConfigurationError(
+                f"provider {bus.provider_name!r} keeps events in the process that emits them, and nobody would hear "
+                "what a separate relay hands over; choose one that is shared, such as redis. A worker, or an app of role "
+                '"all", relays by itself',
+                path=configured[name].path,
+            )
+    return buses
+
+
 def consuming(app: Pilotis) -> list[Portable[Any]]:
-    """Return the modules that a worker is for: events, and workflows unless nobody chose or installed any."""
+    """Return the modules that a worker is for: events, and workflows unless nobody chose or installed any.
+
+    A relay, which handles nothing, is for events alone.
+    """
+    if app.role == "emit":
+        return [app.event]
     try:
         return [app.event, app.workflow]
     except ProviderNotFoundError:

@@ -48,7 +48,8 @@ def done(row: ClaimedRow) -> Handed:
 
 
 def row(id: str, key: str | None = None, **fields: Any) -> OutboxRow:
-    return OutboxRow(**{"kind": "event", "id": id, "name": "order.placed", "key": key, "body": "{}"} | fields)
+    given: dict[str, Any] = {"kind": "event", "name": "order.placed", "body": "{}"}
+    return OutboxRow(id=id, key=key, **given | fields)
 
 
 class OutboxConformance(Conformance):

@@ -1,4 +1,4 @@
-"""`pilotis worker`: the app at work, in this process or in several."""
+"""`pilotis worker` and `pilotis relay`: the app at work, in this process or in several."""
 
 from __future__ import annotations
 
@@ -88,6 +88,24 @@ def worker(
             raise typer.Exit(Supervisor(_arguments(options), processes, beats, sources).run())
     tied = None if lifeline is None else Lifeline(lifeline)
     _work(named, concurrency=concurrency, grace=grace, health=health, style=style, lifeline=tied)
+
+
+def relay(
+    place: PlaceArgument = None,
+    *,
+    app: AppOption = None,
+    health: HealthOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Hand over what transactions have left in the outbox, until SIGTERM or Ctrl+C, and handle nothing.
+
+    Workers do so too: this is for where there are none beside the database. Any number of relays share the work.
+    """
+    style = _checked(log_format)
+    found = find_app(place or app).copy(role="emit")
+    set_up(style)
+    with health_file(health) as beats, beating(found, *beats):
+        found.run_relay()
 
 
 def _work(
