@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from pilotis.bridge import drive
 from pilotis.modules.locking import Locking
-from pilotis.providers import Context
+from pilotis.providers import Context, LockRequest
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
+from pilotis_locking_redis.scripts import keys_of
+from pilotis_locking_redis.taking import Taking
 from pilotis_testing.chaos import eventually, size
 from pilotis_testing.redis import tell
 
@@ -234,15 +236,11 @@ def test_what_the_owner_had_before_stays(locking: Locking, redis_url: str) -> No
 
 def test_a_request_that_arrives_after_it_was_given_up_comes_to_nothing(locking: Locking, redis_url: str) -> None:
     """A server that was asked on one connection may read it after it was told on another."""
-    from pilotis.providers import LockRequest
-    from pilotis_locking_redis.taking import Taking
-
     provider = RedisLocks(RedisLocksOptions(url=redis_url))
     request = LockRequest(keys=("a",), owner="o", ttl=LONG, wait=LONG)
-    keys = tuple(f"{{pilotis:locks:shop}}:{part}" for part in "tloq")
-    taking = Taking(provider.link, keys, provider.context.clock, request)
-    drive(taking._undo(ValueError()))
-    assert drive(taking._take(None)) is None
-    assert drive(taking._take(LONG)) is None
+    taking = Taking(provider.link, keys_of("shop"), provider.context.clock, request)
+    drive(taking.undo(ValueError()))
+    assert drive(taking.take(None)) is None
+    assert drive(taking.take(LONG)) is None
     is_clean(redis_url)
     drive(provider.close())

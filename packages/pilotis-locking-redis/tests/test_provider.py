@@ -73,9 +73,10 @@ def test_unfit_requests_leave_the_lock_alone(make: Make) -> None:
             locking.acquire("b", ttl=ttl)
         with pytest.raises(InvalidInputError, match="ttl"):
             lease.extend(ttl)
-    for unfit in ({"keys": []}, {"keys": "a", "wait": -1}, {"keys": "a", "owner": 7}):
+    unfit: list[dict[str, Any]] = [{"keys": []}, {"keys": "b", "wait": -1}, {"keys": "b", "owner": 7}]
+    for terms in unfit:
         with pytest.raises(InvalidInputError):
-            locking.acquire(**unfit)
+            locking.acquire(**terms)
     assert locking.inspect("b") is None
     assert lease.release() is True
 

@@ -79,7 +79,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, precede: Precede) -> dict[str, set[str]
 
 
 def acquire(locks: RedisLocks, *keys: str, owner: str = "o", **terms: Any) -> Grant | None:
-    return drive(locks.acquire(LockRequest(keys=keys, owner=owner, **({"ttl": LONG} | terms))))
+    return drive(locks.acquire(LockRequest(keys=keys, owner=owner, ttl=LONG, **terms)))
 
 
 def test_scripts_touch_what_they_declare(locks: RedisLocks, ran: dict[str, set[str]]) -> None:
@@ -98,7 +98,7 @@ def test_scripts_touch_what_they_declare(locks: RedisLocks, ran: dict[str, set[s
     assert drive(locks.release_owner("p")) == 1
     assert drive(locks.release_owner("q", ["s"])) == 1
     assert SCRIPTS.keys() == ran.keys()
-    assert {"pilotis:locks:pilotis"} == set.union(*ran.values())
+    assert {"pilotis:locks:pilotis"} == {slot for slots in ran.values() for slot in slots}
 
 
 def test_the_watch_finds_what_is_not_declared(redis_url: str, precede: Precede) -> None:

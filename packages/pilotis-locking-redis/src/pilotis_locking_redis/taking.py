@@ -44,12 +44,12 @@ class Taking:
         """Return what is granted in time, or None. Whatever it raises, nothing of it stays behind."""
         try:
             deadline = self._clock.monotonic() + self._request.wait
-            grant = await self._take(None)
+            grant = await self.take(None)
             if grant is None and self._request.wait:
                 grant = await self._wait(deadline) or await self._leave()
         except BaseException as error:
             if self._may_stand_in_line or not isinstance(error, Exception) or is_lost(error):
-                await finish(self._undo(error))
+                await finish(self.undo(error))
             raise
         return grant
 
@@ -58,15 +58,15 @@ class Taking:
         self._may_stand_in_line = True
         while (left := deadline - self._clock.monotonic()) > ROUNDING:
             async with self._listening() as heard:
-                grant = await self._take(left)
+                grant = await self.take(left)
                 while grant is None and not heard.is_set() and (left := deadline - self._clock.monotonic()) > ROUNDING:
                     await self._clock.wait(heard, min(left, self._patience))
-                    grant = await self._take(max(0.0, deadline - self._clock.monotonic()))
+                    grant = await self.take(max(0.0, deadline - self._clock.monotonic()))
                 if grant is not None:
                     return grant
         return None
 
-    async def _take(self, wait: float | None) -> Grant | None:
+    async def take(self, wait: float | None) -> Grant | None:
         """Ask once; with a `wait`, stand in line from now on."""
         since = self._clock.monotonic()
         lasting = -1 if wait is None else microseconds(wait)
@@ -83,7 +83,7 @@ class Taking:
         token = await self._link.script(LEAVE, self._keys, self._leaving(is_undone=False))
         return None if token is None else self._granted(token, since)
 
-    async def _undo(self, cause: BaseException) -> None:
+    async def undo(self, cause: BaseException) -> None:
         """Leave nothing behind, if the server can be told; else it is over when the ttl and the wait are."""
         try:
             await self._link.script(LEAVE, self._keys, self._leaving(is_undone=True))
