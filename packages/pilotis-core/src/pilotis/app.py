@@ -339,7 +339,7 @@ class Pilotis:
         `event.worker_concurrency` says. Signals are heard on the main thread only; elsewhere `stop` ends it. The second
         one's exit code is 128 and its number, and nothing is cleaned up.
 
-        Raises `ConfigurationError` for the role `emit`, which has nothing to do, and `InvalidInputError` for bad numbers.
+        Raises `ConfigurationError` for the role `emit`, which has nothing to do; `InvalidInputError` for bad numbers.
         """
         await work(self, stop or Latch(), grace=grace, concurrency=concurrency)
 

@@ -72,7 +72,7 @@ def _relayed_buses(app: Pilotis) -> list[EventBus]:
         if not bus.shared:
             raise ConfigurationError(
                 f"provider {bus.provider_name!r} keeps events in the process that emits them, and nobody would hear "
-                "what a separate relay hands over; choose one that is shared, such as redis. A worker, or an app of role "
+                "what a separate relay hands over; choose a shared one, such as redis. A worker, or an app of role "
                 '"all", relays by itself',
                 path=configured[name].path,
             )
