@@ -163,6 +163,9 @@ class Switchboard(Provider):
                 return line
         raise InvalidInputError(f"provider: there is no provider {name!r} (there are: {self.name or 'none'})")
 
+    async def migrate(self) -> list[str]:
+        return [change for part in (*self.lines, self.ledger) for change in await part.amigrate()]
+
     async def ping(self) -> None:
         """Ping all, side by side; what is not open yet is opened, which pings it.
 
