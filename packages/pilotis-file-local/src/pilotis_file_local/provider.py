@@ -83,6 +83,7 @@ class LocalFiles(FileProvider):
         | FileCapability.SIGNED_LINKS
         | FileCapability.SERVED_LINKS
         | FileCapability.SWEEP
+        | FileCapability.LISTED_FACTS
     )
 
     def __init__(

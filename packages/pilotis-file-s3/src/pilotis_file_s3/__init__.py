@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pilotis_file_s3.options import S3FilesOptions
+from pilotis_file_s3.provider import S3Files
+
+__all__ = ["S3Files", "S3FilesOptions"]

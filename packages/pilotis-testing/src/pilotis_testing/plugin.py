@@ -15,6 +15,8 @@ import pytest
 from pilotis_testing import postgres, redis
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour
+from pilotis_testing.s3 import S3Proxy, S3Space, space, standing
+from pilotis_testing.sendgrid import SendGridServer
 from pilotis_testing.servers import (
     MEMCACHED_VARIABLE,
     REDIS_VARIABLE,
@@ -165,10 +167,37 @@ def pgbouncer(postgres_url: str) -> Iterator[postgres.PgBouncer]:
         yield pooler
 
 
+@pytest.fixture(scope="session")
+def s3_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Proxy]:
+    """moto's server for the whole run, behind a proxy that checks what moto does not."""
+    with standing(tmp_path_factory.mktemp("s3")) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def s3(s3_proxy: S3Proxy) -> Iterator[S3Space]:
+    """An empty bucket on S3, with what is needed to reach it and to make trouble."""
+    with space(s3_proxy) as lent:
+        yield lent
+
+
+@pytest.fixture
+def s3_url(s3: S3Space) -> str:
+    """The URL of an empty bucket, with its credentials, as settings take it."""
+    return s3.url
+
+
 def _refuse_used(variable: str, entries: int) -> None:
     """Fail rather than empty what somebody uses: tests remove all there is."""
     if entries:
         pytest.fail(f"{variable}: expected an empty database, as tests empty it; this one has {entries} entries")
+
+
+@pytest.fixture
+def sendgrid_server() -> Iterator[SendGridServer]:
+    """A server of the test's own that takes mails as SendGrid does, and sends none."""
+    with SendGridServer().running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -176,7 +176,8 @@ class FileStore(Portable[FileProvider]):
         """Yield the files whose key begins with `prefix`, sorted by key.
 
         `prefix` is text: "a/b" finds "a/bc" too. With `delimiter="/"`, files deeper than the prefix are left out, and
-        the folders they are in yielded in their place: `info.is_folder`, with a key such as "a/b/".
+        the folders they are in yielded in their place: `info.is_folder`, with a key such as "a/b/". Where the provider
+        does not declare LISTED_FACTS, only key, size, etag and time are told: ask `stat` for the rest.
         """
         wanted = checks.check_prefix(prefix), checks.check_delimiter(delimiter)
         with self.calling("list"):

@@ -31,6 +31,8 @@ class FileCapability(Flag):
     """The links are ours: `links` tells the secret, and `file.asgi()` and `file.wsgi()` serve them."""
     SWEEP = auto()
     """`sweep` removes what killed writers left."""
+    LISTED_FACTS = auto()
+    """A listing tells what `stat` tells. Without it: key, size, etag and time alone; the rest is empty."""
 
 
 class FileProvider(Provider):
@@ -50,7 +52,7 @@ class FileProvider(Provider):
 
         All or nothing: until the last chunk has come, and for ever if `chunks` raises, the write fails or the caller is
         cancelled, readers see the old file (or none), and nothing is left behind. Errors of `chunks` are passed on as
-        they are. Chunks are never kept beyond the next one. When `write` returns, the file is as
+        they are. No more of them is kept than the backend takes at once. When `write` returns, the file is as
         durable as the backend makes it. `chunks.sha256` and `chunks.size` hold once it is exhausted.
         With `request.if_absent`, a key that is taken raises `AlreadyExistsError`, and stays as it is.
         """
@@ -74,7 +76,8 @@ class FileProvider(Provider):
 
         `prefix` is text, not a folder: "a/b" finds "a/bc". With the delimiter "/", keys with a "/" after the prefix
         are yielded once per folder instead, as `FileInfo(key="folder/", is_folder=True)`. An empty folder
-        does not exist. Files that come and go meanwhile may be yielded or not, the others are, once.
+        does not exist. Files that come and go meanwhile may be yielded or not, the others are, once. Without
+        `FileCapability.LISTED_FACTS`, type, digest and metadata are empty and access is "private", whatever they are.
         """
 
     @abstractmethod
@@ -98,7 +101,9 @@ class FileProvider(Provider):
     async def sweep(self, older_than: float) -> int:
         """Remove what writers that were killed at least `older_than` seconds ago left, and return how many things.
 
-        Nothing of a writer that is at work is touched, however old. Optional: `FileCapability.SWEEP`.
+        Nothing of a writer that is at work is touched, however old; where the backend cannot tell which ones are, that
+        holds for those of this process, and others are at work if they have sent something since. Optional:
+        `FileCapability.SWEEP`.
         """
         raise UnsupportedError("SWEEP", self.name)
 

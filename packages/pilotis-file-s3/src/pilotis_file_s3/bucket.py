@@ -1,0 +1,104 @@
+"""Single requests about files in a bucket: what provider, uploads and sweeping are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from botocore.exceptions import ClientError
+from pilotis.errors import InvalidInputError, NotFoundError
+from pilotis.modules.file.types import Access
+
+from pilotis_file_s3.connection import Connection
+from pilotis_file_s3.errors import is_code
+from pilotis_file_s3.options import S3FilesOptions
+from pilotis_file_s3.parts import Part
+from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, Note, record_of
+
+LONGEST_NAME = 1024
+
+
+class Bucket:
+    """Names, heads and notes of files."""
+
+    def __init__(self, connection: Connection, options: S3FilesOptions) -> None:
+        self.connection = connection
+        self.options = options
+        self.folder = options.folder
+
+    def name_of(self, key: str) -> str:
+        """Return the name of the object that holds a file.
+
+        Raises `InvalidInputError` for keys that are ours, or too long with the prefix.
+        """
+        if key.partition("/")[0] == RESERVED:
+            raise InvalidInputError(f"key: expected a first segment other than {RESERVED!r}, got {key!r}")
+        name = self.folder + key
+        if (size := len(name.encode())) > LONGEST_NAME:
+            raise InvalidInputError(f"key: expected {LONGEST_NAME} bytes at most with the prefix, got {size}")
+        return name
+
+    def acl_of(self, access: Access) -> dict[str, str]:
+        """Return what a request says of the ACL: nothing, where the bucket's own rules do."""
+        acl = self.options.canned or ("public-read" if self.options.acl is True and access == "public" else None)
+        return {} if acl is None else {"ACL": acl}
+
+    async def head(self, key: str) -> Mapping[str, Any] | None:
+        """Return what S3 says of a file; None where there is none."""
+        try:
+            return await self.connection.ask("head_object", Key=self.name_of(key))
+        except ClientError as error:
+            if is_code(error, "404", "NoSuchKey"):
+                return None
+            raise
+
+    async def existing(self, key: str) -> Mapping[str, Any]:
+        """Return what S3 says of a file. Raises `NotFoundError`."""
+        answer = await self.head(key)
+        if answer is None:
+            raise absent(key)
+        return answer
+
+    async def written(self, key: str, id: str) -> Mapping[str, Any] | None:
+        """Return what S3 says of a file if it is what the write of that id stored, and None if it is not."""
+        answer = await self.head(key)
+        record = None if answer is None else record_of(answer)
+        return answer if record is not None and record.id == id else None
+
+    # Notes: the digests of files that were sent in parts
+
+    def note_name(self, id: str) -> str:
+        return f"{self.folder}{NOTES}{id}"
+
+    async def digest(self, answer: Mapping[str, Any]) -> str | None:
+        """Return the digest that was stored with a file; None where there is none."""
+        record = record_of(answer)
+        if record is None or record.sha256 != ELSEWHERE:
+            return None if record is None else record.sha256 or None
+        note = await self.note(self.note_name(record.id))
+        return None if note is None else note.sha256
+
+    async def note(self, name: str) -> Note | None:
+        """Return a note; None where there is none."""
+        try:
+            answer = await self.connection.ask("get_object", Key=name)
+        except ClientError as error:
+            if is_code(error, "404", "NoSuchKey"):
+                return None
+            raise
+        with answer["Body"] as body:
+            return msgspec.json.decode(body.read(), type=Note)
+
+    def put_note(self, id: str, note: Note) -> None:
+        """Store a note, on this thread."""
+        body = Part([memoryview(msgspec.json.encode(note))])
+        self.connection.ask_now("put_object", Key=self.note_name(id), Body=body, ContentMD5=body.md5)
+
+    def drop_note(self, id: str) -> None:
+        """Remove a note, if there is one, on this thread."""
+        self.connection.ask_now("delete_object", Key=self.note_name(id))
+
+
+def absent(key: str) -> NotFoundError:
+    return NotFoundError(f"there is no file {key!r}")

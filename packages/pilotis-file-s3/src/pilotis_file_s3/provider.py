@@ -1,0 +1,174 @@
+"""S3Files: files in a bucket of S3, or of a server that speaks like it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from enum import Flag
+from typing import Any, ClassVar, Literal
+
+from pilotis.errors import AlreadyExistsError, InvalidInputError, OperationError
+from pilotis.modules.file.checks import check_key
+from pilotis.providers import (
+    Chunks,
+    FileCapability,
+    FileInfo,
+    FileProvider,
+    Link,
+    SignedUpload,
+    WriteRequest,
+    finish,
+    reset_after_fork,
+    run_blocking,
+)
+from pilotis.settings.secrets import mask_url
+
+from pilotis_file_s3 import copying, errors, linking, sweeping, uploading
+from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.connection import Connection
+from pilotis_file_s3.options import S3FilesOptions
+from pilotis_file_s3.parts import Part, parts_of
+from pilotis_file_s3.reading import Reading
+from pilotis_file_s3.records import RESERVED, folder_info, listed_info, told_info
+
+_MOST_DELETED = 1000
+
+
+class S3Files(FileProvider):
+    """Files in a bucket, stored whole or not at all."""
+
+    Options = S3FilesOptions
+    shared = False
+    capabilities: ClassVar[Flag] = (
+        FileCapability.CREATE_ONLY
+        | FileCapability.CHECKSUMS
+        | FileCapability.OVERLAPPING_KEYS
+        | FileCapability.SIGNED_LINKS
+        | FileCapability.SWEEP
+    )
+
+    def __init__(
+        self,
+        options: S3FilesOptions | None = None,
+        *,
+        client: object | None = None,
+        async_client: object | None = None,
+    ) -> None:
+        super().__init__(options, client=client, async_client=async_client)
+        self._connection = Connection(self.options, client)
+        self._bucket = Bucket(self._connection, self.options)
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """What the parent is writing is the parent's."""
+        self._living: set[str] = set()
+
+    @property
+    def address(self) -> str:
+        place = f"s3://{self.options.bucket}/{self._bucket.folder}"
+        return place if self.options.endpoint_url is None else f"{place} at {mask_url(self.options.endpoint_url)}"
+
+    async def open(self) -> None:
+        await self.ping()
+
+    async def ping(self) -> None:
+        # HEAD of the bucket would need no more rights, and tell no more than a status.
+        await self._connection.ask("list_objects_v2", Prefix=self._bucket.folder, MaxKeys=1)
+
+    async def close(self) -> None:
+        await run_blocking(self._connection.close)
+
+    def native(self, kind: type) -> object | None:
+        from botocore.client import BaseClient
+
+        client = self._connection.client if issubclass(kind, BaseClient) else None
+        return client if isinstance(client, kind) else super().native(kind)
+
+    def classify(self, error: Exception) -> type[OperationError] | None:
+        return errors.classify(error) or super().classify(error)
+
+    def outcome(self, error: Exception) -> Literal["unknown"] | None:
+        return "unknown" if errors.is_lost(error) else super().outcome(error)
+
+    # Files
+
+    async def write(self, key: str, chunks: Chunks, request: WriteRequest) -> FileInfo:
+        if request.if_absent and await self._bucket.head(key) is not None:
+            raise AlreadyExistsError(f"there is a file {key!r} already")
+        size = uploading.part_size(self.options.part_size, request.size)
+        async with aclosing(parts_of(chunks, size)) as parts:
+            first, is_whole = await anext(parts)
+            if is_whole:
+                return await uploading.put(self._bucket, key, first, request, sha256=chunks.sha256, now=self._now())
+            return await self._upload(key, first, parts, chunks, request)
+
+    async def _upload(
+        self, key: str, first: Part, others: AsyncIterator[tuple[Part, bool]], chunks: Chunks, request: WriteRequest
+    ) -> FileInfo:
+        upload = await uploading.Upload.begin(self._bucket, key, request, self._now())
+        ids = upload.ids
+        self._living |= ids
+        try:
+            await upload.send(first)
+            async for part, _ in others:
+                await upload.send(part)
+            return await upload.complete(chunks.size, chunks.sha256)
+        except BaseException:
+            await finish(upload.give_up())
+            raise
+        finally:
+            self._living -= ids
+
+    async def read(self, key: str, start: int, end: int | None) -> AsyncGenerator[bytes]:
+        if end is not None and end <= start:
+            await self._bucket.existing(key)
+            return
+        async with aclosing(Reading(self._bucket, key, start, end).chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def stat(self, key: str) -> FileInfo | None:
+        answer = await self._bucket.head(key)
+        return None if answer is None else told_info(key, answer, await self._bucket.digest(answer))
+
+    async def list(self, prefix: str, delimiter: str | None) -> AsyncGenerator[FileInfo]:
+        wanted = {"Prefix": self._bucket.folder + prefix, **({} if delimiter is None else {"Delimiter": delimiter})}
+        async for page in sweeping.pages_of(self._bucket, "list_objects_v2", **wanted):
+            for info in sorted(self._listed(page), key=lambda info: info.key):
+                yield info
+
+    def _listed(self, page: Any) -> list[FileInfo]:
+        start = len(self._bucket.folder)
+        files = [listed_info(entry["Key"][start:], entry) for entry in page.get("Contents", ())]
+        folders = [folder_info(entry["Prefix"][start:]) for entry in page.get("CommonPrefixes", ())]
+        return [info for info in (*files, *folders) if _is_users(info)]
+
+    async def copy(self, source: str, target: str) -> FileInfo:
+        return await copying.copy(self._bucket, source, target, self._now())
+
+    async def remove(self, keys: Sequence[str]) -> dict[str, Exception]:
+        names = {self._bucket.name_of(key): key for key in keys}
+        failures: dict[str, Exception] = {}
+        for position in range(0, len(names), _MOST_DELETED):
+            batch = [{"Key": name} for name in [*names][position : position + _MOST_DELETED]]
+            answer = await self._connection.ask("delete_objects", Delete={"Objects": batch, "Quiet": True})
+            for error in answer.get("Errors", ()):
+                failures[names[error["Key"]]] = errors.refused(error["Code"], error.get("Message", ""))
+        return failures
+
+    async def sweep(self, older_than: float) -> int:
+        return await sweeping.sweep(self._bucket, self._now() - older_than, self._living)
+
+    async def sign(self, link: Link) -> SignedUpload:
+        return await run_blocking(linking.sign, self._bucket, link, self._now())
+
+    def _now(self) -> float:
+        return self.context.clock.time()
+
+
+def _is_users(info: FileInfo) -> bool:
+    """Tell whether what was listed can be one of our files: neither a note of ours nor a name that no key can have."""
+    with suppress(InvalidInputError):
+        return check_key(info.key.removesuffix("/") if info.is_folder else info.key).partition("/")[0] != RESERVED
+    return False
