@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pilotis_locking_postgres.options import PostgresLocksOptions
+from pilotis_locking_postgres.provider import PostgresLocks
+
+__all__ = ["PostgresLocks", "PostgresLocksOptions"]

@@ -19,9 +19,11 @@ from pilotis_postgres.session import Parameters, Row, Session, Statement
 class Pools:
     """A pool for threads, and one for each event loop; each is made when it is first needed."""
 
-    def __init__(self, options: PostgresOptions) -> None:
+    def __init__(self, options: PostgresOptions, *, close_lent: bool = False) -> None:
+        """Keep the options. With `close_lent`, what is lent is closed, too, when a loop ends or at `close`."""
         self._options = options
-        self._loops: PerLoop[Pool] = PerLoop(self._new, Pool.close)
+        self._close_pool = functools.partial(Pool.close, lent=close_lent)
+        self._loops: PerLoop[Pool] = PerLoop(self._new, self._close_pool)
         self._blocking = self._new()
         reset_after_fork(self)
 
@@ -35,7 +37,7 @@ class Pools:
     async def close(self) -> None:
         """Close the connections. They are made again when they are needed again."""
         blocking, self._blocking = self._blocking, self._new()
-        await blocking.close()
+        await self._close_pool(blocking)
         await self._loops.aclose()
 
     def _new(self) -> Pool:

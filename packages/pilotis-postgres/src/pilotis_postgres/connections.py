@@ -26,7 +26,7 @@ logger = logging.getLogger("pilotis.postgres")
 INTERVAL = 0.1
 """Seconds between looks at the clock while an answer is waited for."""
 
-GRACE = 2.0
+GRACE = 1.0
 """Seconds for cancelling a statement on the server; a connection where that takes longer is closed."""
 
 RECONNECTING = Backoff.exponential(0.05, factor=3, maximum=1, jitter=0.5)

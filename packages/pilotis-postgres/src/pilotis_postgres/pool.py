@@ -26,6 +26,7 @@ class Pool:
         self._size = self._places = size
         self._lock = threading.Lock()
         self._free: list[Any] = []
+        self._lent: dict[int, Any] = {}
         self._line: deque[Latch] = deque()
         self._is_closed = False
 
@@ -41,10 +42,12 @@ class Pool:
         """
         await self._place(self._patience if patience is None else patience)
         try:
-            return await self._connection()
+            connection = await self._connection()
         except BaseException:
             self._leave()
             raise
+        self._lent[id(connection)] = connection
+        return connection
 
     async def give(self, connection: Any) -> None:
         """Take a connection back, rolling back what it was about; one that is of no more use is dropped."""
@@ -53,7 +56,7 @@ class Pool:
         except BaseException:
             await self.drop(connection)
             raise
-        if is_tidy and not self._is_closed:
+        if is_tidy and not self._is_closed and self._lent.pop(id(connection), None) is not None:
             self._free.append(connection)
             self._leave()
         else:
@@ -61,14 +64,17 @@ class Pool:
 
     async def drop(self, connection: Any) -> None:
         """Close a connection that was taken, instead of giving it back."""
-        self._leave()
+        if self._lent.pop(id(connection), None) is not None:
+            self._leave()
         await finish(closed(connection))
 
-    async def close(self) -> None:
-        """Close what is free now; what is in use is closed when it is given back."""
+    async def close(self, *, lent: bool = False) -> None:
+        """Close what is free now, and what is `lent` too if asked to; else that is closed when it is given back."""
         self._is_closed = True
         while self._free:
             await closed(self._free.pop())
+        for connection in list(self._lent.values()) if lent else ():
+            await closed(connection)
 
     async def _connection(self) -> Any:
         while self._free:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from pilotis_postgres.colours import entered, settled
 
@@ -35,7 +36,7 @@ class Session:
         """
         is_blocking = isinstance(self.connection, psycopg.Connection)
         kind: Any = psycopg.ClientCursor if is_blocking else psycopg.AsyncClientCursor
-        cursor = await settled(kind(self.connection).execute(queries, parameters))
+        cursor = await settled(kind(self.connection, row_factory=tuple_row).execute(queries, parameters))
         while cursor.nextset():
             pass
         return await _rows(cursor)

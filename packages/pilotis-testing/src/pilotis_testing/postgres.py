@@ -52,6 +52,7 @@ BEGIN
     END LOOP;
     CREATE SCHEMA public;
     GRANT ALL ON SCHEMA public TO public;
+    EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
 END $$;
 """
 _OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
