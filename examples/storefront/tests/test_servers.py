@@ -1,7 +1,8 @@
-"""The shop on real servers, unchanged: a variable says where its cache is."""
+"""The shop on real servers, unchanged: variables say where its cache is, and its locks."""
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def cache_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """The URL of an empty server, which the variable names."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
+        monkeypatch.setenv("PILOTIS_LOCKING", url)
     else:
         url = f"memcached://{request.getfixturevalue('memcached_address')}"
     monkeypatch.setenv("PILOTIS_CACHE", url)
@@ -55,6 +57,8 @@ async def check_a_day(shop: Shop, folder: Path, colour: Colour) -> None:
         assert {key: expected[key] for key in found} == found
         stats = app.cache.stats()
         assert (0, True) == (stats.errors, stats.hits > ORDERS)
+        assert os.environ.get("PILOTIS_LOCKING", "memory").startswith(app.locking.provider_name)
+        assert [] == await colour.voice(app.locking).held()
 
 
 @pytest.mark.timeout(180)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from pilotis.bridge import drive
 from pilotis.errors import InvalidInputError, LockNotAcquiredError
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context
+from pilotis.settings.secrets import Secret
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
 from pilotis_redis import RedisLink
 from pilotis_testing import Colour
 from pilotis_testing.chaos import eventually, size
 from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer
 
 LONG = 120.0
 
@@ -175,3 +178,35 @@ def test_a_renewed_lease_lasts_many_times_its_ttl(make: Make) -> None:
         with pytest.raises(LockNotAcquiredError):
             other.acquire("a", wait=size(7, 60))
         assert not lease.lost
+
+
+# Rights
+
+
+RULES = (
+    "+info +ping +eval +evalsha +time +set +get +hget +hmget +hset +hdel +hscan +hrandfield +zadd +zrem +zrangebylex "
+    "+zlexcount +pttl +pexpire +publish +pubsub|numsub +subscribe +unsubscribe"
+)
+
+
+def test_the_rules_of_the_readme_are_enough(own_redis: RedisServer) -> None:
+    """For every verb, and for waiting."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert RULES in " ".join(readme.split())
+    rights = [*RULES.split(), "~{pilotis:locks:*", "&{pilotis:locks:*", "&pilotis:listening"]
+    tell(own_redis.url, "ACL", "SETUSER", "locker", "on", ">secret", *rights)
+    context = Context(name="shop")
+    options = RedisLocksOptions(url=own_redis.url, username="locker", password=Secret("secret"))
+    locking = Locking(RedisLocks(options), context=context)
+    mine = locking.acquire(["a", "b"], ttl=0.05)
+    with locking.hold("b", wait=LONG):
+        assert not mine.held
+        assert locking.inspect("b") is not None
+        assert locking.held("b")
+        locking.acquire("c", ttl=LONG)
+        assert 1 == locking.break_lock("c")
+        locking.acquire("c", owner="job-7", ttl=LONG)
+        assert 1 == locking.release_all("job-7")
+        locking.acquire("c", shared=True).release()
+    locking.close()
+    context.runtime.stop()
