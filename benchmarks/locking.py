@@ -108,18 +108,18 @@ def handoffs(candidates: Sequence[Candidate], url: str) -> None:
     table(["candidate", "p50 ms", "p99 ms", "hand-offs"], rows)
 
 
-def crowds(candidates: Sequence[Candidate], url: str, commands: Callable[[], int] | None) -> None:
+def crowds(candidates: Sequence[Candidate], url: str, requests: Callable[[], int] | None) -> None:
     heading("Crowds: contenders on threads that all want one lock, again and again")
     rows: list[tuple[object, ...]] = []
     for candidate in candidates:
         row: list[object] = [candidate.name]
         for contenders in CROWDS:
-            before = commands() if commands else 0
+            before = requests() if requests else 0
             grants, seconds = result_of(candidate, "crowd", url, CROWD_SECONDS, contenders)
             row.append(f"{seconds / grants * 1000:.2f}")
-            row.append(f"{(commands() - before) / grants:.1f}" if commands else "")
+            row.append(f"{(requests() - before) / grants:.1f}" if requests else "")
         rows.append(tuple(row))
-    titles = [title for number in CROWDS for title in (f"{number}: ms a grant", f"{number}: commands a grant")]
+    titles = [title for number in CROWDS for title in (f"{number}: ms a grant", f"{number}: requests a grant")]
     table(["candidate", *titles], rows)
 
 
@@ -164,7 +164,7 @@ def on_redis() -> None:
         empty(server.url)
         pairs(ON_REDIS, server.url)
         handoffs(ON_REDIS, server.url)
-        crowds(ON_REDIS, server.url, lambda: tell(server.url, "INFO", "stats")["total_commands_processed"])
+        crowds(ON_REDIS, server.url, lambda: tell(server.url, "INFO", "stats")["total_reads_processed"])
 
 
 def on_postgres() -> None:

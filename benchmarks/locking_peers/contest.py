@@ -21,7 +21,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-WARM_UP = 30
+WARM_UP = 10
 LIMIT = 30.0
 
 
@@ -43,27 +43,38 @@ def main(make: Make) -> None:
 
 
 def _pair(make: Make, url: str, seconds: float) -> float:
-    lock = make(url, "pair")
-    for _ in range(WARM_UP):
-        lock.acquire()
-        lock.release()
+    lock = _warm(make(url, "pair"))
     count, begun = 0, time.perf_counter()
     while (now := time.perf_counter()) < begun + seconds:
-        lock.acquire()
+        take(lock)
         lock.release()
         count += 1
     return (now - begun) / count
+
+
+def take(lock: Lock) -> None:
+    if lock.acquire() is False:
+        raise RuntimeError("the lock was not to be had")
+
+
+def _warm(lock: Lock) -> Lock:
+    """Return a lock once connections are made, and whatever else is done the first time."""
+    for _ in range(WARM_UP):
+        take(lock)
+        lock.release()
+    return lock
 
 
 def _handoffs(make: Make, url: str, seconds: float) -> list[float]:
     ours, theirs = multiprocessing.Pipe()
     waiter = multiprocessing.get_context("fork").Process(target=_wait, args=(make, url, theirs), daemon=True)
     waiter.start()
-    lock = make(url, "handoff")
+    ours.recv()
+    lock = _warm(make(url, "handoff"))
     delays: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        lock.acquire()
+        take(lock)
         ours.send("wait")
         time.sleep(random.uniform(0.05, 0.15))
         released = time.monotonic()
@@ -77,19 +88,17 @@ def _handoffs(make: Make, url: str, seconds: float) -> list[float]:
 
 
 def _wait(make: Make, url: str, holder: Connection) -> None:
-    lock = make(url, "handoff")
+    lock = _warm(make(url, "handoff"))
+    holder.send("ready")
     while holder.recv() == "wait":
-        lock.acquire()
+        take(lock)
         taken = time.monotonic()
         lock.release()
         holder.send(taken)
 
 
 def _crowd(make: Make, url: str, seconds: float) -> tuple[int, float]:
-    locks = [make(url, "crowd") for _ in range(int(os.environ["BENCH_CONTENDERS"]))]
-    for lock in locks:
-        lock.acquire()
-        lock.release()
+    locks = [_warm(make(url, "crowd")) for _ in range(int(os.environ["BENCH_CONTENDERS"]))]
     grants: list[float] = []
     begun = time.monotonic()
     crowd = [threading.Thread(target=_contend, args=(lock, begun + seconds, grants), daemon=True) for lock in locks]
@@ -102,6 +111,6 @@ def _crowd(make: Make, url: str, seconds: float) -> tuple[int, float]:
 
 def _contend(lock: Lock, end: float, grants: list[float]) -> None:
     while time.monotonic() < end:
-        lock.acquire()
+        take(lock)
         grants.append(time.monotonic())
         lock.release()
