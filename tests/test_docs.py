@@ -205,11 +205,12 @@ def shown(value: object) -> str:
 
 def defaults(struct: type[msgspec.Struct], *, without: type[msgspec.Struct] | None = None) -> dict[str, str]:
     inherited = {field.name for field in msgspec.structs.fields(without)} if without else set[str]()
-    return {
-        field.encode_name: shown(field.default_factory() if field.default is msgspec.NODEFAULT else field.default)  # pyright: ignore[reportCallIssue]
-        for field in msgspec.structs.fields(struct)
-        if field.name not in inherited
-    }
+    fields = [field for field in msgspec.structs.fields(struct) if field.name not in inherited]
+    return {field.encode_name: "required" if field.required else shown(default_of(field)) for field in fields}
+
+
+def default_of(field: Any) -> object:
+    return field.default_factory() if field.default is msgspec.NODEFAULT else field.default
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -253,11 +254,15 @@ FIRST_NAMES = {resolve(*provider): provider[1] for provider in reversed(OURS)}
 each_provider = pytest.mark.parametrize(("module", "name"), OURS, ids=["-".join(provider) for provider in OURS])
 
 
+MEANING_THE_SAME = {"sender"}
+"""A sender in `[notification]` is that of all providers; one in `[notification.channels]` is the provider's own."""
+
+
 @each_provider
 def test_no_option_is_hidden_behind_a_setting(module: str, name: str) -> None:
     """Both stand side by side in the settings, where a portable one takes the value: nobody else may have its name."""
     portable = PORTABLE.get(module)
-    settings: set[str] = set() if portable is None else set(portable.__struct_fields__)
+    settings: set[str] = set() if portable is None else set(portable.__struct_fields__) - MEANING_THE_SAME
     assert set() == settings & set(resolve(module, name).Options.__struct_fields__)
 
 

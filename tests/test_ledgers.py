@@ -74,7 +74,7 @@ def make(url: str, sendgrid_server: SendGridServer) -> Iterator[Make]:
     ) -> Notifier:
         key = Secret(sendgrid_server.key)
         options = SendGridOptions(
-            api_key=key, sender="shop@example.com", base_url=sendgrid_server.url, timeout=PATIENCE
+            api_key=key, sender="shop@example.com", base_url=sendgrid_server.url, call_timeout=PATIENCE
         )
         context = Context(name="shop", role=role, clock=clock)
         settings = NotificationSettings(timeout=LEASE - 1, lease=LEASE, on_unknown=on_unknown)

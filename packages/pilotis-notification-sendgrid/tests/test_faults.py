@@ -220,7 +220,7 @@ async def test_silence_leaves_the_outcome_open(
 ) -> None:
     """The library would wait for ever; we do not, and say that nobody can tell."""
     sendgrid_server.fall_silent()
-    error = await failure(make(timeout=0.2), message())
+    error = await failure(make(call_timeout=0.2), message())
     assert (type(error), error.outcome) == (OperationTimeoutError, "unknown")
     await soon(lambda: len(sendgrid_server.sent) == 1)
 
@@ -240,7 +240,7 @@ async def test_what_cannot_begin_in_time_is_left_for_later(
     make: Make, message: Message, sendgrid_server: SendGridServer, clock: ManualClock, colour: Colour
 ) -> None:
     """So that a long batch ends before its time limit, which would leave open what became of all of it."""
-    provider = make(timeout=10, concurrency=1)
+    provider = make(call_timeout=10, concurrency=1)
     moments = iter([0, 5, 6])
 
     def slower() -> float:

@@ -30,7 +30,7 @@ Make = Callable[..., SendGridNotifications]
         ({"webhook_public_key": "-----BEGIN PUBLIC KEY-----"}, "webhook_public_key: expected the verification key"),
         ({"webhook_public_key": "AAAA"}, "webhook_public_key: expected the verification key"),
         ({"webhook_tolerance": 0}, "webhook_tolerance: expected from 1"),
-        ({"timeout": 0}, "timeout: expected from"),
+        ({"call_timeout": 0}, "call_timeout: expected from"),
         ({"concurrency": 0}, "concurrency: expected 1 or more"),
     ],
 )

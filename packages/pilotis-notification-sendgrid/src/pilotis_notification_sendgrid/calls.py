@@ -43,7 +43,7 @@ def get_scopes(options: SendGridOptions) -> Answer:
 
 def _client(options: SendGridOptions, *path: str) -> Any:
     api: Any = SendGridAPIClient(str(options.api_key), host=options.place)
-    timeout: Any = options.timeout  # declared as whole seconds; the socket takes parts of one
+    timeout: Any = options.call_timeout  # declared as whole seconds; the socket takes parts of one
     return _Client(options.place, api.client.request_headers, version=3, url_path=list(path), timeout=timeout)
 
 

@@ -35,7 +35,7 @@ class SendGridOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The verification key of the signed event webhook, as SendGrid shows it. Without it every webhook is refused."""
     webhook_tolerance: float = 300
     """How far the time of a webhook's signature may be from ours, either way. Older ones could be replayed ones."""
-    timeout: float = 10
+    call_timeout: float = 10
     """How long SendGrid may stay silent during one call. Well below the `timeout` of the module."""
     concurrency: int = 20
     """How many calls one batch of different messages makes at once."""
@@ -50,7 +50,7 @@ class SendGridOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         if self.webhook_public_key is not None:
             _check_public_key(self.webhook_public_key)
         seconds(self.webhook_tolerance, "webhook_tolerance", minimum=1)
-        seconds(self.timeout, "timeout", minimum=0.001)
+        seconds(self.call_timeout, "call_timeout", minimum=0.001)
         if self.concurrency < 1:
             raise InvalidInputError(f"concurrency: expected 1 or more, got {self.concurrency}")
 

@@ -102,7 +102,7 @@ class SendGridNotifications(NotificationProvider):
     async def _send_all(self, calls: Sequence[list[Mail]]) -> Results:
         """Make some calls at once, and the others after them. What cannot begin in time is left to another attempt."""
         waiting = iter(calls)
-        last_begin = self.context.clock.monotonic() + self.options.timeout
+        last_begin = self.context.clock.monotonic() + self.options.call_timeout
 
         async def work() -> list[Results]:
             return [await self._send_in_time(call, last_begin) for call in waiting]
