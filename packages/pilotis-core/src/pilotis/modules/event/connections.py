@@ -163,11 +163,11 @@ _ADAPTERS: dict[str, Callable[[Any], CallersConnection]] = {
     "psycopg.AsyncConnection": _AsyncPsycopg,
     "sqlalchemy.engine.base.Connection": _Alchemy,
     "sqlalchemy.orm.session.Session": _Alchemy,
-    "sqlalchemy.orm.scoping.scoped_session": _Alchemy,
+    "sqlalchemy.orm.scoping.scoped_session": lambda scoped: _Alchemy(scoped()),
     "sqlalchemy.ext.asyncio.engine.AsyncConnection": _AsyncAlchemy,
     "sqlalchemy.ext.asyncio.session.AsyncSession": _AsyncAlchemy,
-    "sqlalchemy.ext.asyncio.scoping.async_scoped_session": _AsyncAlchemy,
+    "sqlalchemy.ext.asyncio.scoping.async_scoped_session": lambda scoped: _AsyncAlchemy(scoped()),
     "django.db.backends.base.base.BaseDatabaseWrapper": _Django,
     "django.utils.connection.ConnectionProxy": _Django,
 }
-"""By the place where a class is defined."""
+"""By the place where a class is defined. What is scoped means another session on another thread."""
