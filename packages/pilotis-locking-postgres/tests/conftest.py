@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from pilotis import Pilotis
 from pilotis.bridge import drive
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.postgres import tell
-
-Make = Callable[..., PostgresLocks]
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND NOT granted"
 STILL = """
@@ -69,3 +69,17 @@ def clock(postgres_url: str, migrated: None) -> Iterator[PostgresClock]:
     clock = PostgresClock(postgres_url)
     yield clock
     clock.close()
+
+
+@pytest.fixture
+def make_app() -> Iterator[Callable[..., Pilotis]]:
+    """Make apps of one name, with these options of locking; they are closed in the end."""
+    made: list[Pilotis] = []
+
+    def make(url: str, **options: Any) -> Pilotis:
+        made.append(Pilotis({"name": "shop", "locking": {"url": url, **options}}))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.close()

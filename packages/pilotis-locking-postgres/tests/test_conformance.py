@@ -14,6 +14,7 @@ class TestTransactionLocks(LockingConformance):
         return PostgresLocks(PostgresLocksOptions(url=postgres_url))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 class TestSessionLocks(LockingConformance):
     @pytest.fixture
@@ -21,6 +22,7 @@ class TestSessionLocks(LockingConformance):
         return PostgresLocks(PostgresLocksOptions(url=postgres_url, mode="session"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 class TestTableLocks(LockingConformance):
     @pytest.fixture

@@ -139,11 +139,12 @@ def postgres_server(postgres_cluster: Path) -> Iterator[postgres.PostgresServer]
 @pytest.fixture(scope="session")
 def _postgres_database(request: pytest.FixtureRequest) -> Iterator[postgres.Database]:
     """A database of this run's own."""
-    url = os.environ.get(postgres.VARIABLE) or request.getfixturevalue("postgres_server").url
-    database = postgres.Database(url)
+    lasting = os.environ.get(postgres.VARIABLE)
+    database = postgres.Database(lasting or request.getfixturevalue("postgres_server").url)
     database.make()
     yield database
-    database.remove()
+    if lasting:
+        database.remove()
 
 
 @pytest.fixture

@@ -86,8 +86,9 @@ class _Unprivileged(Server):
         self._executor.start()
 
     def remove(self) -> None:
-        """Stop it, and remove its files."""
-        self.stop()
+        """End it, and remove its files."""
+        if self._executor is not None:
+            self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

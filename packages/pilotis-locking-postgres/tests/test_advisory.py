@@ -1,0 +1,365 @@
+"""Locks that live with a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+
+import psycopg
+import pytest
+from pilotis import Pilotis
+from pilotis.bridge import run_blocking
+from pilotis.errors import InvalidInputError, LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
+from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
+from pilotis_testing.clock import until
+from pilotis_testing.colours import Colour, together
+from pilotis_testing.interrupts import interrupted
+from pilotis_testing.postgres import PostgresServer, tell, waiting_for
+
+MakeApp = Callable[..., Pilotis]
+
+ADVISORY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+PATIENCE = 30.0
+HOLDER = """
+import time
+from pilotis import Pilotis
+
+lease = Pilotis({settings!r}).locking.acquire("order:1", ttl=3600)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(params=["transaction", "session"])
+def app(request: pytest.FixtureRequest, postgres_url: str, migrated: None, make_app: MakeApp) -> Pilotis:
+    """An app in each mode of advisory locks."""
+    return make_app(postgres_url, mode=request.param)
+
+
+# Connections
+
+
+async def test_a_connection_that_ended_loses_its_lease(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """The block learns it at the next look, a third of the ttl later at most, and at its end in any case."""
+    locking = colour.voice(app.locking)
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+
+    async def until_lost() -> None:
+        async with locking.hold("order:1", ttl=0.3) as lease:
+            await run_blocking(tell, postgres_url, kill)
+            assert await lease.lost.wait(PATIENCE)
+
+    async def until_gone() -> None:
+        async with locking.hold("order:1"):
+            await run_blocking(tell, postgres_url, kill)
+            await run_blocking(until, lambda: tell(postgres_url, ADVISORY) == [(0,)])
+
+    with pytest.raises(LockLostError):
+        await until_lost()
+    with pytest.raises(LockLostError):
+        await until_gone()
+    lease = await locking.acquire("order:1")
+    assert await lease.release() is True
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_one_statement_looks_after_all_leases(
+    postgres_url: str, migrated: None, mode: Any, colour: Colour
+) -> None:
+    """However many are held."""
+    provider = PostgresLocks(PostgresLocksOptions(url=postgres_url, mode=mode))
+    app = Pilotis({"name": "shop", "locking": provider})
+    locking = colour.voice(app.locking)
+    leases = [await locking.acquire(f"order:{number}") for number in range(10)]
+    tell(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' LIMIT 3")
+    await run_blocking(until, lambda: tell(postgres_url, ADVISORY) == [(7,)])
+    answers = await provider.renew([lease.grant for lease in leases])
+    assert sorted(answers) == [False] * 3 + [True] * 7
+    assert answers == [await lease.release() for lease in leases]
+    await colour.voice(app).close()
+
+
+async def test_a_restart_loses_every_lease(own_postgres: PostgresServer, make_app: MakeApp, colour: Colour) -> None:
+    """And whoever comes then has the locks, with higher tokens."""
+    app = make_app(own_postgres.url)
+    locking = colour.voice(app.locking)
+    await locking.migrate()
+    before = await locking.acquire("order:1", ttl=0.3)
+    own_postgres.restart()
+    after = await locking.acquire("order:1", wait=PATIENCE)
+    assert after.token > before.token
+    assert await before.release() is False
+    assert await after.release() is True
+
+
+async def test_each_lock_has_a_connection(postgres_url: str, migrated: None, make_app: MakeApp, colour: Colour) -> None:
+    """The error of the one that is too many says what to do, and others work on."""
+    locking = colour.voice(make_app(postgres_url, max_connections=3).locking)
+    leases = [await locking.acquire(f"order:{number}") for number in range(3)]
+    with pytest.raises(ThrottledError, match=r"3 locks are held .* raise max_connections, or set mode"):
+        await locking.acquire("order:3")
+    await leases.pop().release()
+    leases.append(await locking.acquire("order:3"))
+    assert [True] * 3 == [await lease.release() for lease in leases]
+
+
+def test_a_lock_ends_with_its_event_loop(app: Pilotis, postgres_url: str) -> None:
+    """Nobody could let it go any more."""
+    lease = asyncio.run(app.locking.aacquire("order:1"))
+    until(lambda: tell(postgres_url, ADVISORY) == [(0,)])
+    assert lease.release() is False
+
+
+def test_a_lock_is_released_from_another_thread_and_another_loop(app: Pilotis) -> None:
+    """Wherever its connection lives."""
+    lease = app.locking.acquire("order:1")
+    assert asyncio.run(lease.arelease()) is True
+
+    async def scenario() -> bool:
+        mine = await app.locking.aacquire("order:1")
+        return await asyncio.to_thread(mine.release)
+
+    assert asyncio.run(scenario()) is True
+
+
+def test_a_loop_that_has_stopped_is_not_waited_for(app: Pilotis) -> None:
+    """Its connection is cut, and the lock is free."""
+    loop = asyncio.new_event_loop()
+    try:
+        lease = loop.run_until_complete(app.locking.aacquire("order:1"))
+        assert lease.release() is True
+        assert app.locking.acquire("order:1", wait=PATIENCE).release() is True
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_killed_holder_frees_at_once(postgres_url: str, migrated: None, mode: str, make_app: MakeApp) -> None:
+    """Its connection ends with it, whatever the ttl."""
+    app = make_app(postgres_url, mode=mode)
+    settings = {"name": "shop", "locking": {"url": postgres_url, "mode": mode}}
+    command = [sys.executable, "-c", HOLDER.format(settings=settings)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockNotAcquiredError):
+            app.locking.acquire("order:1")
+        holder.kill()
+        assert app.locking.acquire("order:1", wait=PATIENCE).release() is True
+
+
+# Waiting
+
+
+async def test_many_waiters_send_nothing(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """Each waits in the server, and is served in turn."""
+    locking = colour.voice(app.locking)
+    lease = await locking.acquire("order:1")
+
+    async def wait() -> None:
+        await (await locking.acquire("order:1", wait=PATIENCE)).release()
+
+    async def look() -> None:
+        await run_blocking(waiting_for, postgres_url, 8)
+        await lease.release()
+
+    await together(*[wait] * 8, look)
+    assert tell(postgres_url, ADVISORY) == [(0,)]
+
+
+async def test_the_wait_is_for_all_keys_together(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """And not for each of them anew."""
+    locking = colour.voice(app.locking)
+    held = [await locking.acquire(key) for key in ("a", "b", "c")]
+    began = time.monotonic()
+
+    async def wait() -> None:
+        with pytest.raises(LockNotAcquiredError):
+            await locking.acquire(["a", "b", "c"], wait=1.0)
+
+    async def free_some() -> None:
+        await run_blocking(waiting_for, postgres_url, 1)
+        await held[0].release()
+
+    await together(wait, free_some)
+    assert time.monotonic() - began >= 0.99
+    assert [True, True] == [await lease.release() for lease in held[1:]]
+    assert tell(postgres_url, ADVISORY) == [(0,)]
+
+
+def test_a_grant_at_the_moment_of_the_time_out_leaves_nothing(app: Pilotis, postgres_url: str) -> None:
+    """PostgreSQL may time out and grant at once: then it is the caller's, or nobody's."""
+    for number in range(30):
+        holder = app.locking.acquire("order:1")
+        timer = threading.Timer(0.05 + (number % 10 - 5) / 1000, holder.release)
+        timer.start()
+        with suppress(LockNotAcquiredError):
+            app.locking.acquire("order:1", wait=0.05).release()
+        timer.join()
+        assert tell(postgres_url, ADVISORY) == [(0,)]
+
+
+def test_an_administrator_who_cancels_is_no_time_out(app: Pilotis, postgres_url: str) -> None:
+    """The error of the database goes on, at once."""
+    holder = app.locking.acquire("order:1")
+
+    def cancel() -> None:
+        waiting_for(postgres_url, 1)
+        tell(postgres_url, "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(OperationTimeoutError, match="user request"):
+        app.locking.acquire("order:1", wait=PATIENCE)
+    thread.join()
+    assert holder.release() is True
+
+
+# Cancelled
+
+
+@pytest.mark.parametrize("after", [0.001, 0.02, 0.06])
+def test_an_interrupt_leaves_no_lock(app: Pilotis, postgres_url: str, after: float) -> None:
+    """Wherever Ctrl-C finds a thread that waits."""
+    holder = app.locking.acquire("b")
+    with interrupted(after):
+        app.locking.acquire(["a", "b"], wait=PATIENCE)
+    assert tell(postgres_url, ADVISORY) == [(1,)]
+    assert holder.release() is True
+
+
+def test_a_cancelled_task_leaves_no_lock(app: Pilotis, postgres_url: str) -> None:
+    """At every await of acquire, hold and release."""
+
+    async def hold() -> None:
+        async with app.locking.hold("a", "b", wait=PATIENCE):
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        for turns in range(40):
+            task = asyncio.ensure_future(hold())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert tell(postgres_url, ADVISORY) == [(0,)], f"an orphan after {turns} turns"
+
+    asyncio.run(scenario())
+
+
+# The caller's transaction
+
+
+async def test_a_lock_inside_a_transaction_lasts_until_its_end(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """It commits or rolls back with what it guards; leaving the block before does not free it."""
+    locking = colour.voice(app.locking)
+    async with await _connected(postgres_url, colour) as connection:
+        async with locking.hold("order:1", connection=connection.thing) as lease:
+            assert lease.token > 0
+            assert not lease.lost
+        with pytest.raises(LockNotAcquiredError):
+            await locking.acquire("order:1")
+        await connection.run("commit")
+    assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
+
+
+async def test_a_time_out_does_not_poison_the_transaction(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """What was done before stays, what comes after works, and the caller's own time-outs are as they were."""
+    locking = colour.voice(app.locking)
+    holder = await locking.acquire("order:1")
+    async with await _connected(postgres_url, colour) as connection:
+        await connection.run("execute", "SET LOCAL lock_timeout = '7s'")
+        await connection.run("execute", "CREATE TABLE kept (number int)")
+        for wait in (0, 0.05):
+            with pytest.raises(LockNotAcquiredError):
+                await locking.acquire(["order:1", "order:2"], wait=wait, connection=connection.thing)
+        lease = await locking.acquire("order:2", connection=connection.thing)
+        shown = await connection.rows("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
+        assert shown == [("7s", "0")]
+        assert await lease.release() is True
+        await connection.run("commit")
+        assert await lease.release() is False
+    assert tell(postgres_url, "SELECT count(*) FROM kept") == [(0,)]
+    assert await holder.release() is True
+
+
+async def test_unfit_connections_are_refused(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+    """The error names what was expected, and how to come by it."""
+    locking = colour.voice(app.locking)
+    with pytest.raises(InvalidInputError, match=r"connection: expected a psycopg.Connection .* got object"):
+        await locking.acquire("a", connection=object())
+    async with await _connected(postgres_url, colour, autocommit=True) as connection:
+        with pytest.raises(InvalidInputError, match=r"commits each statement by itself; begin one"):
+            await locking.acquire("a", connection=connection.thing)
+    async with await _connected(postgres_url.rpartition("/")[0] + "/postgres", colour) as connection:
+        with pytest.raises(InvalidInputError, match="connection: expected one to the database"):
+            await locking.acquire("a", connection=connection.thing)
+
+
+def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, postgres_url: str) -> None:
+    """In blocking use, the error says so."""
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(postgres_url)
+
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(connect())
+    with pytest.raises(InvalidInputError, match="needs the async verbs"):
+        app.locking.acquire("a", connection=connection)
+    loop.run_until_complete(connection.close())
+    loop.close()
+
+
+def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis, postgres_url: str) -> None:
+    """And the transaction goes on."""
+
+    async def scenario() -> None:
+        holder = await app.locking.aacquire("b")
+        async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+            await connection.execute("CREATE TABLE kept (number int)")
+            waiter = asyncio.ensure_future(app.locking.aacquire(["a", "b"], wait=PATIENCE, connection=connection))
+            await asyncio.to_thread(waiting_for, postgres_url, 1)
+            waiter.cancel()
+            await asyncio.wait([waiter])
+            assert waiter.cancelled()
+            await (await app.locking.aacquire("a")).arelease()
+            await connection.commit()
+        await holder.arelease()
+
+    asyncio.run(scenario())
+    assert tell(postgres_url, "SELECT count(*) FROM kept") == [(0,)]
+
+
+class _Connection:
+    """A psycopg connection of the colour, whose methods are awaited."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    async def run(self, method: str, *arguments: Any) -> Any:
+        result = getattr(self.thing, method)(*arguments)
+        return await result if asyncio.iscoroutine(result) else result
+
+    async def rows(self, query: str) -> list[Any]:
+        cursor = await self.run("execute", query)
+        rows = cursor.fetchall()
+        return await rows if asyncio.iscoroutine(rows) else rows
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.run("close")
+
+
+async def _connected(url: str, colour: Colour, *, autocommit: bool = False) -> _Connection:
+    if colour is Colour.ASYNC:
+        return _Connection(await psycopg.AsyncConnection.connect(url, autocommit=autocommit))
+    return _Connection(psycopg.connect(url, autocommit=autocommit))
