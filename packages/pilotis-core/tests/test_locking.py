@@ -528,6 +528,15 @@ def test_closing_ends_renewals(provider: PlainLocking, clock: ManualClock) -> No
     locking.context.runtime.stop()
 
 
+def test_a_module_that_is_opened_again_renews_again(locking: Locking) -> None:
+    """As it is where the opening of an app failed half-way and is tried again."""
+    locking.open()
+    locking.close()
+    locking.renew()
+    with locking.hold("a") as lease:
+        lease.check()
+
+
 def test_a_lock_granted_while_closing_is_not_renewed(
     locking: Locking, provider: PlainLocking, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

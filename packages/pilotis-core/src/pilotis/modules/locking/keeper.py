@@ -104,6 +104,11 @@ class Keeper:
         with self._lock:
             self._leases.pop(lease, None)
 
+    def start(self) -> None:
+        """Begin, again if need be: an app whose opening failed half-way closes its modules, and may open them anew."""
+        with self._lock:
+            self._stopped = False
+
     async def stop(self) -> None:
         """End all work; the leases that were renewed are lost, since nobody renews them any more."""
         with self._lock:

@@ -258,6 +258,9 @@ class Locking(Portable[LockingProvider]):
         leadership.begin(lambda: self._leaderships.discard(leadership))
         return leadership
 
+    async def _started(self) -> None:
+        self._keeper.start()
+
     async def _stopping(self) -> None:
         await gather(*(leadership.astop() for leadership in list(self._leaderships)))
         await self._keeper.stop()
