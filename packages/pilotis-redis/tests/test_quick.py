@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from collections.abc import Iterator
@@ -106,3 +107,20 @@ async def test_many_callers_share_few_connections(link: RedisLink, redis_url: st
 
     assert 20 * 20 == max(await together(*[count] * 20))
     assert sum(client["name"] == "quick" for client in tell(redis_url, "CLIENT LIST")) <= 2
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_no_cancellation_is_lost(redis_url: str, steps: int) -> None:
+    """Whoever is cancelled while a new connection sends ends, at whatever step of the event loop that comes."""
+    link = RedisLink(RedisOptions(url=redis_url))
+    pool = native(link, redis.asyncio.Redis).connection_pool
+    connection = await pool.get_connection()
+    sending = asyncio.ensure_future(connection.send_command("PING"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if sending.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    await connection.disconnect()
+    await pool.release(connection)
+    await link.close()

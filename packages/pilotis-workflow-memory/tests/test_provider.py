@@ -113,8 +113,7 @@ def test_events_are_sent_again_until_they_have_left() -> None:
 
     run = engine.start(flow, id="r")
     for left in (1, 0):
-        until(lambda left=left: post.failures == left)
-        clock.wait_for_waiters()
+        until(lambda left=left: post.failures == left and clock.ending_in(1) == 1)
         clock.advance(1)
     run.result(timeout=10)
     assert ({"r/0.0": "placed"}, [1]) == (post.sent, calls)

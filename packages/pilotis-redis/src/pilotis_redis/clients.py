@@ -16,7 +16,13 @@ from redis.backoff import NoBackoff
 from pilotis_redis.addresses import Address
 from pilotis_redis.options import RedisOptions
 from pilotis_redis.pools import AsyncPool, AsyncSentinelPool, Pool, SentinelPool
-from pilotis_redis.quick import QuickAsyncClient, QuickClient
+from pilotis_redis.quick import (
+    AsyncConnection,
+    AsyncTLSConnection,
+    AsyncUnixConnection,
+    QuickAsyncClient,
+    QuickClient,
+)
 
 MOST_WAITING = 1_000
 """Blocking reads of a process, or of an event loop, at once: each has a connection of its own."""
@@ -48,9 +54,9 @@ _BLOCKING = _Kit(
 _ASYNC = _Kit(
     QuickAsyncClient,
     AsyncPool,
-    redis.asyncio.Connection,
-    redis.asyncio.SSLConnection,
-    redis.asyncio.UnixDomainSocketConnection,
+    AsyncConnection,
+    AsyncTLSConnection,
+    AsyncUnixConnection,
     redis.asyncio.sentinel.Sentinel,
     AsyncSentinelPool,
     redis.asyncio.retry.Retry,

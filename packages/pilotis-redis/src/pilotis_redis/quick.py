@@ -16,7 +16,11 @@ import redis.asyncio
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType] - it does not tell what it returns
 
 if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection as _Connection
+
     from pilotis_redis.pools import AsyncPool, Pool
+else:
+    _Connection = object
 
 
 class QuickClient(redis.Redis):
@@ -87,6 +91,45 @@ async def _exchange(connection: Any, command: tuple[Any, ...]) -> Any:
         connection.socket_timeout = limit
         if timer is not None:
             timer.cancel()
+
+
+class _Cancellable(_Connection):
+    """A connection on which nobody's cancellation is lost.
+
+    redis-py sends within `asyncio.wait_for`, and that of Python 3.11 takes what was done for the answer to a
+    cancellation that came at the same moment: whoever was to end goes on.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, within the time-out of the connection."""
+        limit = self.socket_timeout
+        if limit is None or not self.is_connected:
+            await super().send_packed_command(command, check_health)
+            return
+        cut = _Cut(self)
+        timer = asyncio.get_running_loop().call_later(limit, cut)
+        self.socket_timeout = None
+        try:
+            await super().send_packed_command(command, check_health)
+        except redis.ConnectionError as error:
+            if cut.is_made:
+                raise redis.TimeoutError(f"nothing could be sent for {limit:g} s") from error
+            raise
+        finally:
+            self.socket_timeout = limit
+            timer.cancel()
+
+
+class AsyncConnection(_Cancellable, redis.asyncio.Connection):
+    """Over TCP."""
+
+
+class AsyncTLSConnection(_Cancellable, redis.asyncio.SSLConnection):
+    """Over TLS."""
+
+
+class AsyncUnixConnection(_Cancellable, redis.asyncio.UnixDomainSocketConnection):
+    """Over a socket of this machine."""
 
 
 class _Cut:

@@ -81,7 +81,8 @@ end
 
 -- What ends with the process that it belongs to, in real time: it is renewed, or not.
 local function is_alive(key)
-    return string.match(key, '^{[^}]+}:[gb]:') or string.match(key, '^{[^}]+}:tail$') or string.match(key, '^{[^}]+}:listened$')
+    local name = string.match(key, '^{[^}]+}:(.*)$') or ''
+    return string.match(name, '^[gb]:') or name == 'tail' or name == 'listened'
 end
 
 local cursor = '0'
@@ -113,11 +114,16 @@ class RedisClock(ManualClock):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._url = url
+        self._clients = [_client(server) for server in each_server(url)]
 
     def advance(self, seconds: float) -> None:
-        age(self._url, seconds)
+        self.age(seconds)
         super().advance(seconds)
+
+    def age(self, seconds: float) -> None:
+        """Make all that is in the database older. Keys that reach their end are gone."""
+        for client in self._clients:
+            _age(client, seconds)
 
     def wait_for_waiters(self, count: int = 1) -> None:
         """Return at once: who waits for the server need not be there before it has something."""
@@ -128,7 +134,7 @@ class RedisRunClock(RedisClock):
 
     def advance(self, seconds: float) -> None:
         ManualClock.advance(self, seconds)
-        age(self._url, seconds)
+        self.age(seconds)
 
 
 class RedisWallClock(RedisClock):
@@ -182,7 +188,12 @@ def each_server(url: str) -> list[str]:
 def age(url: str, seconds: float) -> None:
     """Make all that is in a database older. Keys that reach their end are gone."""
     for server in each_server(url):
-        tell(server, "EVAL", _AGE, 0, int(seconds * 1000))
+        with _client(server) as client:
+            _age(client, seconds)
+
+
+def _age(client: Any, seconds: float) -> None:
+    client.execute_command("EVAL", _AGE, 0, int(seconds * 1000))
 
 
 def empty(url: str) -> None:
@@ -236,7 +247,11 @@ def _timed(microseconds: int, words: list[bytes]) -> Timed:
 
 def tell(url: str, *command: Any) -> Any:
     """Run one command on a connection of its own, and return its reply, texts as bytes."""
+    with _client(url) as client:
+        return client.execute_command(*command)
+
+
+def _client(url: str) -> Any:
     from redis import Redis
 
-    with cast("Any", Redis).from_url(url) as client:
-        return client.execute_command(*command)
+    return cast("Any", Redis).from_url(url)

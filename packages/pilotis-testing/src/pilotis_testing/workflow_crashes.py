@@ -1,20 +1,23 @@
-"""Crashing a worker after each operation of its provider in turn: the outcome must be the same, however far it came."""
+"""Crashing a worker before and after each operation of its provider: the outcome must be the same every time."""
 
 from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
 import msgspec
 from pilotis.backoff import Backoff
-from pilotis.bridge import drive, pause, run_blocking
+from pilotis.bridge import blocking, drive, pause, run_blocking, running_loop
+from pilotis.discovery import resolve
 from pilotis.errors import PilotisError
 from pilotis.modules.workflow import Flow, step, workflow
 from pilotis.providers import ENDED, StepRecord, WorkflowProvider
 
+from pilotis_testing.clock import ManualClock
+from pilotis_testing.colours import Colour
 from pilotis_testing.workflow_base import Engines
 
 MOST_OPERATIONS = 500
@@ -29,11 +32,15 @@ class Crashed(Exception):
 
 @WorkflowProvider.register
 class CrashingProvider:
-    """A provider that dies after its `last` writing operation: done, but nobody hears of it. None never dies."""
+    """A provider that dies after its `last` writing operation: done, but nobody hears of it. None never dies.
 
-    def __init__(self, provider: WorkflowProvider, last: int | None) -> None:
+    One that dies `before` does so in front of that operation: what led to it is not known to anybody else.
+    """
+
+    def __init__(self, provider: WorkflowProvider, last: int | None, *, before: bool = False) -> None:
         self._provider = provider
         self._left = last
+        self._before = before
         self.crashed = False
         self.workers: set[str] = set()
         """Who claimed runs through it."""
@@ -62,16 +69,21 @@ class CrashingProvider:
         return partial(self._call, name, cast("Callable[..., Awaitable[Any]]", member))
 
     async def _call(self, name: str, verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        if self.crashed:
-            raise Crashed
+        self._raise_if_crashed()
         if name == "claim":
             self.workers.add(args[0])
-        answer = await verb(*args, **kwargs)
-        if name in WRITING and answer != []:
+        if self._before and name in WRITING - {"claim"}:
             self._count()
+            self._raise_if_crashed()
+        answer = await verb(*args, **kwargs)
+        if not self._before and name in WRITING and answer != []:
+            self._count()
+        self._raise_if_crashed()
+        return answer
+
+    def _raise_if_crashed(self) -> None:
         if self.crashed:
             raise Crashed
-        return answer
 
     def _count(self) -> None:
         if self._left is not None:
@@ -102,27 +114,60 @@ class Play(msgspec.Struct):
     signals: dict[str, Any] = {}
 
 
-async def check_crashes(engines: Engines, play: Play) -> int:
-    """Crash a run of the workflow after each operation in turn, and recover it with another engine.
+async def acheck_crashes(
+    flow: Flow[..., Any] | Callable[..., Any],
+    *args: Any,
+    signals: Mapping[str, Any] | None = None,
+    provider: WorkflowProvider | None = None,
+    clock: ManualClock | None = None,
+) -> int:
+    """Crash a run of a workflow before and after each operation of its provider, and recover it on another worker.
+
+    Asserts that it always ends in the same state, with the same result and one and the same record of each step.
+    Its steps are really run, and what was done and not recorded when the worker crashed is done again. `signals` are
+    sent to it when it starts, each under its name as an id, and sleeps take no time. The provider is the memory one
+    unless another one is given, with no other engine on it, and the clock that makes time pass there. Returns how many
+    crashes there were.
+    """
+    colour = Colour.BLOCKING if running_loop() is None else Colour.ASYNC
+    kept = resolve("workflow", "memory")() if provider is None else provider
+    engines = Engines(cast("WorkflowProvider", kept), clock or ManualClock(), colour)
+    try:
+        return await crash_everywhere(engines, Play(flow, args, dict(signals or {})))
+    finally:
+        await run_blocking(engines.close)
+
+
+check_crashes = blocking(acheck_crashes)
+"""The same, for tests that are no coroutines."""
+
+
+async def crash_everywhere(engines: Engines, play: Play) -> int:
+    """Crash a run of the workflow before and after each operation in turn, and recover it with another engine.
 
     Asserts that the run always ends in the same state, with the same result and the same journal. Returns how many
     crashes there were.
     """
-    expected, _ = await _perform(engines, play, "whole", None)
+    expected, _ = await _perform(engines, play, "whole")
+    return sum([await _crash_each(engines, play, expected, before=before) for before in (False, True)])
+
+
+async def _crash_each(engines: Engines, play: Play, expected: Any, *, before: bool) -> int:
+    when = "before" if before else "after"
     for last in range(1, MOST_OPERATIONS):
-        outcome, crashed = await _perform(engines, play, f"crash-{last}", last)
-        assert expected == outcome, f"a crash after operation {last} changed the outcome"
+        outcome, crashed = await _perform(engines, play, f"crash-{when}-{last}", last, before=before)
+        assert expected == outcome, f"a crash {when} operation {last} changed the outcome"
         if not crashed:
             return last - 1
     raise AssertionError(f"the workflow did not end within {MOST_OPERATIONS} operations")
 
 
-async def check_lost_answers(engines: Engines, play: Play) -> int:
+async def lose_every_answer(engines: Engines, play: Play) -> int:
     """Lose the answer to each operation in turn. Asserts that the run ends as it would; returns how many there were.
 
     Claims are left out: a provider that may lose their answers has to find out itself that nobody works on a run.
     """
-    expected, _ = await _perform(engines, play, "whole", None)
+    expected, _ = await _perform(engines, play, "whole")
     for last in range(1, MOST_OPERATIONS):
         id, stumbling = f"lost-{last}", cast("Any", StumblingProvider(engines.provider, last))
         engine = engines(provider=stumbling, grace=0)
@@ -136,9 +181,11 @@ async def check_lost_answers(engines: Engines, play: Play) -> int:
     raise AssertionError(f"the workflow did not end within {MOST_OPERATIONS} operations")
 
 
-async def _perform(engines: Engines, play: Play, id: str, last: int | None) -> tuple[Any, bool]:
+async def _perform(
+    engines: Engines, play: Play, id: str, last: int | None = None, *, before: bool = False
+) -> tuple[Any, bool]:
     """Run the workflow, once through a provider that crashes and to its end with one that does not."""
-    crashing: Any = CrashingProvider(engines.provider, last)
+    crashing: Any = CrashingProvider(engines.provider, last, before=before)
     engine = engines(provider=crashing, grace=0)
     await _begin(engine, play, id)
     while not crashing.crashed and not await _at_end(engines, id):

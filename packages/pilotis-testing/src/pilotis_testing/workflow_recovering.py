@@ -11,7 +11,7 @@ from pilotis.modules.workflow import Flow, step, workflow
 
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.workflow_base import FOREVER, Engines, Shop, WorkflowBase, error_of, eventually
-from pilotis_testing.workflow_crashes import Story, check_crashes, check_lost_answers, story_of
+from pilotis_testing.workflow_crashes import Story, crash_everywhere, lose_every_answer, story_of
 
 
 class WorkflowRecoveringChecks(WorkflowBase):
@@ -268,7 +268,7 @@ class WorkflowRecoveringChecks(WorkflowBase):
     ) -> None:
         """After each operation of the provider in turn: the same outcome, one recorded result for each step."""
         caplog.set_level(logging.CRITICAL, "pilotis")
-        assert await check_crashes(engines, story_of(story)) >= 15
+        assert await crash_everywhere(engines, story_of(story)) >= 15
 
     @pytest.mark.parametrize("story", list(Story), ids=lambda story: story.value)
     async def test_a_lost_answer_changes_nothing(
@@ -276,4 +276,4 @@ class WorkflowRecoveringChecks(WorkflowBase):
     ) -> None:
         """To each operation of the provider in turn: what was done is found out, and nobody waits for good."""
         caplog.set_level(logging.CRITICAL, "pilotis")
-        assert await check_lost_answers(engines, story_of(story)) >= 10
+        assert await lose_every_answer(engines, story_of(story)) >= 10

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 from pilotis.providers import Claimed, finish
-from pilotis_redis import RedisLink, Script
+from pilotis_redis import RedisLink
 from pilotis_redis.lanes.turn import Turn
 
 from pilotis_workflow_redis.keys import RunKeys
 from pilotis_workflow_redis.lives import Life
 from pilotis_workflow_redis.records import read_claimed
+from pilotis_workflow_redis.scripts import SCRIPTS
 
-_CLAIM = Script.load("pilotis_workflow_redis", "runs", "claim")
 LONGEST = 5.0
 """Seconds that a read waits on the server. One that broke off there, unnoticed, is found out soon after."""
 _DEAD = b"dead"
@@ -49,6 +49,8 @@ class Claimant:
         self._live = live
         self._life: Life | None = None
         self._turn = Turn()
+        self.is_claiming = False
+        """Whether it waits for runs, or is about to have some."""
         self._ticket = 0
         self._unanswered: int | None = None
         """The first claim of those whose answer was lost: what they took is asked for again."""
@@ -60,12 +62,19 @@ class Claimant:
         """Take runs, or wait for some: at most until something is due."""
         end = None if timeout is None else time.monotonic() + timeout
         async with self._turn:
-            while True:
-                left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
-                claimed, rest = await self._take(flows, limit, waits=left > 0)
-                if claimed or left <= 0 or rest.due == 0:
-                    return claimed
-                await self._listen(rest, left)
+            self.is_claiming = True
+            try:
+                return await self._claim(flows, limit, end)
+            finally:
+                self.is_claiming = False
+
+    async def _claim(self, flows: Flows, limit: int, end: float | None) -> list[Claimed]:
+        while True:
+            left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
+            claimed, rest = await self._take(flows, limit, waits=left > 0)
+            if claimed or left <= 0 or rest.due == 0:
+                return claimed
+            await self._listen(rest, left)
 
     def is_deaf_to(self, flow: tuple[str, str]) -> bool:
         """Tell whether it waits, and is not rung for a workflow that it knows by now."""
@@ -77,7 +86,7 @@ class Claimant:
         await self._link.execute("XADD", bell, "NOMKSTREAM", "MAXLEN", 1, "*", "w", "")
 
     async def end(self) -> None:
-        """Have the worker be gone."""
+        """Have the worker be gone, until its next claim."""
         life, self._life = self._life, None
         if life is not None:
             await life.end()
@@ -95,8 +104,9 @@ class Claimant:
     async def _ask(self, arguments: tuple[object, ...]) -> list[Any]:
         while True:
             if self._life is None or self._life.is_over:
+                await self.end()
                 await self._begin()
-            reply = await self._link.script(_CLAIM, [self._keys.base], arguments)
+            reply = await self._link.script(SCRIPTS["claim"], [self._keys.base], arguments)
             if reply != _DEAD:
                 return reply
             await self.end()

@@ -9,16 +9,16 @@ import msgspec
 from pilotis.bridge import blocked_loops, drive, running_loop
 from pilotis.context import Context
 from pilotis.providers import Fault
-from pilotis_redis import RedisLink, Script
+from pilotis_redis import RedisLink
 from pilotis_redis.lanes.presence import Presence
 from pilotis_redis.lanes.pulse import BEATS, EVERYTHING, Pulse, Ticks
 from pilotis_redis.lanes.turn import Turn
 
 from pilotis_workflow_redis.keys import RunKeys
+from pilotis_workflow_redis.scripts import SCRIPTS
 
 logger = logging.getLogger("pilotis.workflow.redis")
 
-_RESCUE = Script.load("pilotis_workflow_redis", "runs", "rescue")
 AT_ONCE = 100
 """Runs of a script."""
 
@@ -38,7 +38,7 @@ class Rescue:
         is_more = True
         while is_more:
             arguments = (AT_ONCE, self._max_crashes, self._fault)
-            handed_on, stuck, is_more = await self.link.script(_RESCUE, [self.keys.base], arguments)
+            handed_on, stuck, is_more = await self.link.script(SCRIPTS["rescue"], [self.keys.base], arguments)
             if handed_on:
                 logger.warning("handed on %d runs of workers that died", handed_on)
             for id in stuck:

@@ -28,7 +28,7 @@ from pilotis.providers import (
     WorkflowProvider,
     reset_after_fork,
 )
-from pilotis_redis import RedisBacked, RedisLink, Script
+from pilotis_redis import RedisBacked, RedisLink
 from pilotis_redis.link import each_stream
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -49,26 +49,10 @@ from pilotis_workflow_redis.records import (
     this_wait,
     written,
 )
+from pilotis_workflow_redis.scripts import SCRIPTS
 
 logger = logging.getLogger("pilotis.workflow.redis")
 
-_SCRIPTS = {
-    name: Script.load("pilotis_workflow_redis", "runs", name)
-    for name in (
-        "start",
-        "commit",
-        "park",
-        "compensate",
-        "finish",
-        "give_back",
-        "signal",
-        "fire",
-        "cancel",
-        "rewind",
-        "bury",
-        "find",
-    )
-}
 AT_ONCE = 200
 """How many timers, or runs of a worker that has gone, one script works through."""
 LISTENED = 600.0
@@ -99,6 +83,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         try:
             for worker in list(self._claimants):
                 await self._part(worker)
+            self._claimants.clear()
             await self._reads.close()
         finally:
             await super().close()
@@ -202,8 +187,9 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         return None if reply is None else read_head(reply)
 
     async def bury(self, worker: str) -> int:
-        claimant = self._claimants.pop(worker, None)
-        if claimant is not None:
+        claimant = self._claimants.get(worker)
+        if claimant is not None and not claimant.is_claiming:
+            del self._claimants[worker]
             await claimant.end()
         buried, more = 0, AT_ONCE
         while more == AT_ONCE:
@@ -217,10 +203,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         return read_head(await self.link.execute("HMGET", self._keys.run(id), *HEAD))
 
     async def journal(self, id: str) -> list[StepRecord]:
-        fields, waits = await self.link.transaction(
-            [("HGETALL", self._keys.run(id)), ("HGETALL", self._keys.waits(id))]
-        )
-        return read_journal(fields, waits)
+        return read_journal(*await self._run("journal", id))
 
     async def find(self, query: RunQuery) -> list[RunRecord]:
         since = "-inf" if query.since is None else repr(query.since)
@@ -257,7 +240,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
     # Inside
 
     async def _run(self, script: str, *arguments: Any) -> Any:
-        return await self.link.script(_SCRIPTS[script], [self._keys.base], arguments)
+        return await self.link.script(SCRIPTS[script], [self._keys.base], arguments)
 
     async def _write(self, script: str, fence: Fence, *arguments: Any) -> Any:
         """Run a script that writes for a worker."""
@@ -293,6 +276,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
     async def _part(self, worker: str) -> None:
         """Have a worker of this process be gone, also where Redis cannot be told."""
         try:
+            await self._claimants[worker].end()
             await self.bury(worker)
         except (RedisError, RedisClusterException, OSError) as error:
             logger.info("worker %s ends without a word to Redis: %s", worker, error)

@@ -92,14 +92,15 @@ def read_run(fields: Fields) -> RunRecord:
 
 def read_claimed(run: Iterable[bytes], waits: Iterable[bytes]) -> Claimed:
     """Return a run that was handed out, from what its two hashes hold."""
-    fields = dict(_pairs(run))
-    return Claimed(read_run(fields), read_journal(fields, dict(_pairs(waits))))
+    run = list(run)
+    return Claimed(read_run(dict(_pairs(run))), read_journal(run, waits))
 
 
-def read_journal(fields: Fields, waits: Fields) -> list[StepRecord]:
+def read_journal(run: Iterable[bytes], waits: Iterable[bytes]) -> list[StepRecord]:
     """Return a journal by order, each wait as it stands."""
-    records = [_read_step(value) for field, value in fields.items() if field.startswith(_JOURNAL)]
-    journal = [_as_it_stands(record, waits) for record in records]
+    ways = dict(_pairs(waits))
+    records = [_read_step(value) for field, value in _pairs(run) if field.startswith(_JOURNAL)]
+    journal = [_as_it_stands(record, ways) for record in records]
     return sorted(journal, key=lambda record: record.order)
 
 
