@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from pilotis.providers import Grant, LockingCapability, LockingProvider, LockRequest, LockState
+from pilotis.providers import Grant, LockingCapability, LockingProvider, LockRequest, LockState, pause
 from pilotis_locking_memory import MemoryLocking
 from pilotis_locking_memory.table import Key, Table, Waiter
 
@@ -148,6 +148,15 @@ class EagerSharersTable(Table):
 class LetsSharersPass(MemoryLocking):
     def after_fork(self) -> None:
         self.table = EagerSharersTable()
+
+
+class SuspendsAfterTheGrant(MemoryLocking):
+    """Waits once more when it has the lock, as who reads an answer does, and forgets it when it is cancelled then."""
+
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        grant = await super().acquire(request)
+        await pause(1e-6)
+        return grant
 
 
 # Several holders

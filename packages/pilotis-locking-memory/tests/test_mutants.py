@@ -25,6 +25,7 @@ CAUGHT_BY = {
     "LingersInQueues": "test_a_cancelled_waiter_leaves_nothing",
     "ServesTheLastFirst": "test_first_come_first_served",
     "LetsSharersPass": "test_sharers_queue_behind_a_waiter",
+    "SuspendsAfterTheGrant": "test_a_cancelled_block_leaves_no_lock",
     "DeclaresTooMuch": "test_owners_need_the_capability",
     "GrantsPermitsToAll": "test_a_semaphore_has_so_many_permits",
     "TakesOnePermitTooMany": "test_never_more_than_the_permits",

@@ -19,6 +19,9 @@ from pilotis_testing.locking_base import LONG, PATIENCE, TTL, Action, LockingTes
 EXPIRY, FAIR, SHARED = LockingCapability.EXPIRY, LockingCapability.FAIR, LockingCapability.SHARED
 INSPECT, OWNERS = LockingCapability.INSPECT, LockingCapability.OWNERS
 
+MOST_TURNS = 40
+"""Of the event loop, after which a task that takes a lock and releases it is cancelled at the latest."""
+
 
 class WaitingTests(LockingTests):
     """Who waits, for how long, and in which order."""
@@ -255,6 +258,27 @@ class WaitingTests(LockingTests):
             await self._race(provider, lease, waiter, number // 3)
             assert await is_free(locking, "a"), f"an orphan after {number + 1} cancellations"
         assert clock.waiting == 0
+
+    async def test_a_cancelled_block_leaves_no_lock(self, locking: Any, colour: Colour) -> None:
+        """A task that is cancelled anywhere in taking, holding and releasing leaves nothing, however often."""
+        if colour is Colour.BLOCKING:
+            return
+
+        async def hold() -> None:
+            async with locking.hold("a", "b", wait=PATIENCE, ttl=LONG):
+                await asyncio.sleep(0)
+
+        async def take() -> None:
+            await (await locking.acquire(["a", "b"], wait=PATIENCE, ttl=LONG)).release()
+
+        for number in range(self.races):
+            task = asyncio.ensure_future((hold, take)[number % 2]())
+            for _ in range(number // 2 % MOST_TURNS):
+                await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert await is_free(locking, "a", "b"), f"an orphan after {number + 1} cancellations"
 
     async def _race(self, provider: LockingProvider, lease: Any, waiter: asyncio.Future[Any], number: int) -> None:
         """Cancel a waiter before the lock is released to it, in the same turn of the loop, or some turns later."""
