@@ -20,7 +20,7 @@ from pilotis.errors import (
     UnsupportedError,
 )
 from pilotis.modules.notification import Content, MemoryLedger, Notification, NotificationRequest, Notifier, Receipt
-from pilotis.providers import Attachment, Context, NotificationCapability
+from pilotis.providers import Attachment, Context, NotificationCapability, OutgoingMessage
 from pilotis.settings.model import NotificationSettings
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
@@ -419,3 +419,34 @@ async def test_the_default_sender_is_for_mails(build: Any, colour: Colour) -> No
     assert [message.sender for message in provider.seen] == ["Shop <shop@example.com>", "me@example.com", None]
     with pytest.raises(ConfigurationError, match=r"notification\.sender: expected one mail address"):
         Notifier(Immediate(), settings=NotificationSettings(sender="nobody"))
+
+
+# Refusals before anything is recorded
+
+
+class Choosy(Immediate):
+    """Takes no mails with attachments whose name begins with its own."""
+
+    capabilities = Immediate.capabilities | NotificationCapability.ATTACHMENTS
+
+    def check(self, message: OutgoingMessage) -> None:
+        if any(file.filename.startswith(self.name) for file in message.attachments):
+            raise InvalidInputError(f"attachments: {self.name} takes none of its own name")
+
+
+async def test_what_every_provider_refuses_is_not_recorded(build: Any, colour: Colour) -> None:
+    """The first one's words are told; in a batch, they stand in the item."""
+    voice = colour.voice(build({"email": [Choosy(name="a"), Choosy(name="a.b")]}))
+    refused = MAIL | {"attachments": [Attachment("a.b.txt", b"x")]}
+    with pytest.raises(InvalidInputError, match="attachments: a takes none"):
+        await voice.send(**refused)
+    [failed] = await voice.send_many([refused])
+    assert ("failed", "InvalidInputError: attachments: a takes none of its own name") == (failed.status, failed.error)
+    assert [] == await voice.find()
+
+
+async def test_what_one_provider_would_take_is_recorded(build: Any, colour: Colour) -> None:
+    """It has its turn."""
+    voice = colour.voice(build({"email": [Choosy(name="a"), Choosy(name="b")]}))
+    sent = await voice.send(**MAIL | {"attachments": [Attachment("a.txt", b"x")]})
+    assert "sent" == sent.status
