@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pilotis.bridge import drive
+from pilotis.providers import Context, LockRequest
+from pilotis_locking_redis import RedisLocks, RedisLocksOptions
 from pilotis_redis import RedisLink, Script
 from pilotis_testing.clock import ManualClock
 
@@ -26,6 +29,20 @@ def with_before(script: Script, lua: str) -> Script:
     flags, _, rest = script.source.partition("\n") if script.source.startswith(SHEBANG) else ("", "", script.source)
     source = "\n".join(filter(None, (flags, lua, rest)))
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@pytest.fixture
+def hold_shortly(redis_url: str) -> Iterator[Callable[..., None]]:
+    """What has somebody of the app "shop" hold keys so shortly that it may be over before he knows of it."""
+    provider = RedisLocks(RedisLocksOptions(url=redis_url))
+    provider.context = Context(name="shop")
+
+    def hold(*keys: str, ttl: float = 0.01, owner: str = "somebody") -> None:
+        drive(provider.acquire(LockRequest(keys=keys, owner=owner, ttl=ttl)))
+
+    yield hold
+    drive(provider.close())
+    provider.context.runtime.stop()
 
 
 @pytest.fixture

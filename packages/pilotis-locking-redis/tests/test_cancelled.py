@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType, coroutine
 from typing import Any
 
 import pytest
-from pilotis.bridge import drive
+from pilotis.bridge import drive, run_blocking
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context, LockRequest
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
@@ -178,35 +178,54 @@ async def test_nothing_is_left_of_what_was_free_under_a_loop(locking: Locking, r
     raise AssertionError("it was never done")
 
 
-def test_nothing_is_left_of_what_was_waited_for(locking: Locking, redis_url: str) -> None:
-    """Interrupted at every wait for a holder that dies, and for one that lets go."""
-    for lets_go in (False, True):
-        for moment in each_moment():
-            holder = locking.acquire("b", ttl=LONG if lets_go else TTL)
-            timer = threading.Timer(TTL if lets_go else 0, holder.release)
-            timer.start() if lets_go else None
-            came_to_it = interrupted_at(moment, Works(locking).wait)
-            timer.join() if lets_go else None
-            eventually(lambda: locking.inspect("b") is None)
-            if not _tried(redis_url, came_to_it):
-                break
+@pytest.mark.slow
+def test_nothing_is_left_of_what_was_waited_for(
+    locking: Locking, redis_url: str, hold_shortly: Callable[..., None]
+) -> None:
+    """Interrupted at every wait for a holder that dies."""
+    for moment in each_moment():
+        hold_shortly("b", ttl=TTL)
+        came_to_it = interrupted_at(moment, Works(locking).wait)
+        eventually(lambda: locking.inspect("b") is None)
+        if not _tried(redis_url, came_to_it):
+            break
 
 
-async def test_nothing_is_left_of_what_was_waited_for_under_a_loop(locking: Locking, redis_url: str) -> None:
-    """Cancelled at every wait for a holder that dies, and for one that lets go."""
-    for lets_go in (False, True):
-        for moment in each_moment():
-            holder = await locking.aacquire("b", ttl=LONG if lets_go else TTL)
-            await locking.ainspect("b")  # there is a connection
-            task = asyncio.ensure_future(_in_task(cancelled_at(moment, Works(locking).await_())))
-            if lets_go:
-                await asyncio.sleep(TTL)
-                await holder.arelease()
-            came_to_it = await task
-            while await locking.ainspect("b") is not None:
-                await asyncio.sleep(TTL / 10)
-            if not _tried(redis_url, came_to_it):
-                break
+@pytest.mark.slow
+def test_nothing_is_left_of_what_was_released_to_a_waiter(locking: Locking, redis_url: str) -> None:
+    """Interrupted at every wait for a holder that lets go."""
+    for moment in each_moment():
+        timer = threading.Timer(TTL, locking.acquire("b", ttl=LONG).release)
+        timer.start()
+        came_to_it = interrupted_at(moment, Works(locking).wait)
+        timer.join()
+        if not _tried(redis_url, came_to_it):
+            break
+
+
+async def test_nothing_is_left_of_what_was_waited_for_under_a_loop(
+    locking: Locking, redis_url: str, hold_shortly: Callable[..., None]
+) -> None:
+    """Cancelled at every wait for a holder that dies."""
+    for moment in each_moment():
+        await run_blocking(hold_shortly, "b", ttl=TTL)
+        await locking.ainspect("b")  # there is a connection
+        came_to_it = await _in_task(cancelled_at(moment, Works(locking).await_()))
+        while await locking.ainspect("b") is not None:
+            await asyncio.sleep(TTL / 10)
+        if not _tried(redis_url, came_to_it):
+            break
+
+
+async def test_nothing_is_left_of_what_was_released_to_a_waiter_under_a_loop(locking: Locking, redis_url: str) -> None:
+    """Cancelled at every wait for a holder that lets go."""
+    for moment in each_moment():
+        holder = await locking.aacquire("b", ttl=LONG)
+        task = asyncio.ensure_future(_in_task(cancelled_at(moment, Works(locking).await_())))
+        await asyncio.sleep(TTL)
+        await holder.arelease()
+        if not _tried(redis_url, await task):
+            break
 
 
 async def _in_task(work: Any) -> bool:

@@ -72,10 +72,10 @@ async def test_a_restart_loses_leases_and_not_the_order_of_tokens(make: Make, ow
 async def test_a_hold_survives_a_short_outage(make: Make, own_redis: RedisServer) -> None:
     """Renewals are tried again until the lease is nearly over."""
     locking = make(own_redis.url, timeout=0.2, connect_timeout=0.2)
-    async with locking.hold("a", ttl=10) as lease:
+    async with locking.hold("a", ttl=5) as lease:
         deadline = lease.deadline
         own_redis.pause()
-        threading.Timer(4, own_redis.resume).start()
+        threading.Timer(2, own_redis.resume).start()
         await soon(lambda: lease.deadline > deadline, 60)
         assert not lease.lost
     assert await locking.inspect("a") is None
@@ -254,9 +254,9 @@ async def test_a_waiter_whose_wake_up_was_lost_keeps_its_place(make: Make, own_r
 async def test_waiting_goes_on_where_the_lock_is_renewed_again_and_again(make: Make, own_redis: RedisServer) -> None:
     """Whoever waits looks when the lease may have run out, finds that it has not, and is refused in the end."""
     locking, other = make(own_redis.url), make(own_redis.url)
-    async with locking.hold("a", ttl=0.5):
+    async with locking.hold("a", ttl=2):
         with pytest.raises(LockNotAcquiredError):
-            await other.acquire("a", wait=1.5)
+            await other.acquire("a", wait=2.5)
 
 
 def test_a_lock_that_is_opened_while_redis_is_down_recovers(own_redis: RedisServer) -> None:

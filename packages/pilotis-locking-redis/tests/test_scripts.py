@@ -50,7 +50,7 @@ local redis = setmetatable({
 Precede = Callable[[Script, str], Script]
 
 
-@pytest.fixture(params=["redis_url", "redis_cluster_url"])
+@pytest.fixture(params=["redis_url", pytest.param("redis_cluster_url", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest) -> str:
     """A server, and a cluster."""
     return request.getfixturevalue(request.param)
