@@ -49,7 +49,7 @@ def store(s3: S3Space, colour: Colour) -> Iterator[Stores]:
     made: list[FileStore] = []
 
     def make(**options: Any) -> Any:
-        terms = {"part_size": 5 * 1024 * 1024, "attempts": 1, "timeout": 20}
+        terms: dict[str, Any] = {"part_size": 5 * 1024 * 1024, "attempts": 1, "timeout": 20}
         files = FileStore(S3Files(S3FilesOptions(**{**s3.options, **terms, **options})))
         made.append(files)
         return colour.voice(files)

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from botocore.client import BaseClient
+from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from pilotis import ConfigurationError, Pilotis
 from pilotis.errors import AuthenticationError, ConnectionFailedError, InvalidInputError, NotFoundError, OperationError
 from pilotis_file_s3 import S3Files, S3FilesOptions
 from pilotis_file_s3.connection import make_client
 from pilotis_testing.s3 import Keys, S3Space
 
-BAD_OPTIONS = [
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({}, "bucket"),
     ({"bucket": ""}, "bucket"),
     ({"prefix": "../up"}, "prefix"),
@@ -38,7 +38,7 @@ BAD_OPTIONS = [
 @pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     """Each is refused when the options are made, by its name, and no secret is in the message."""
-    whole = options if "bucket" in options or not options else {"bucket": "b", **options}
+    whole: dict[str, Any] = options if "bucket" in options or not options else {"bucket": "b", **options}
     with pytest.raises(InvalidInputError, match=message) as raised:
         S3FilesOptions(**whole)
     assert "hidden" not in str(raised.value)
@@ -89,7 +89,8 @@ def test_settings(s3: S3Space, s3_url: str) -> None:
     with Pilotis({"file": s3_url}) as app:
         app.file.put("a", b"1")
         assert b"1" == app.file.read("a")
-        assert "PutObject" in app.file.native(BaseClient).meta.service_model.operation_names
+        client: Any = app.file.native(BaseClient)
+        assert "PutObject" in client.meta.service_model.operation_names
 
 
 # Beginning
@@ -243,11 +244,12 @@ def test_the_bucket_in_the_host() -> None:
         "access_key_id": "AKIA",
         "secret_access_key": "s",
     }
-    for options, address in (
+    addresses: tuple[tuple[dict[str, Any], str], ...] = (
         ({"region": "eu-west-3"}, "https://assets.s3.eu-west-3.amazonaws.com/a"),
         ({"endpoint_url": "https://s3.example"}, "https://s3.example/assets/a"),
         ({"endpoint_url": "https://s3.example", "addressing": "virtual"}, "https://assets.s3.example/a"),
-    ):
+    )
+    for options, address in addresses:
         files = Pilotis({"file": S3Files(S3FilesOptions(**keys, **options))}).file
         assert address == _link(files)
 

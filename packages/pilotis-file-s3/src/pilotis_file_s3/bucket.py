@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import InvalidInputError, NotFoundError
 from pilotis.modules.file.types import Access
 
@@ -92,7 +92,7 @@ class Bucket:
 
     def put_note(self, id: str, note: Note) -> None:
         """Store a note, on this thread."""
-        body = Part([memoryview(msgspec.json.encode(note))])
+        body = Part.of(msgspec.json.encode(note))
         self.connection.ask_now("put_object", Key=self.note_name(id), Body=body, ContentMD5=body.md5)
 
     def drop_note(self, id: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.providers import reset_after_fork, run_blocking
 
 from pilotis_file_s3.errors import told
@@ -67,7 +67,7 @@ class Connection:
 
 def make_client(options: S3FilesOptions) -> Any:
     """Return a client as the options say, whose every time-out, limit and way of signing is set."""
-    from botocore.config import Config
+    from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
     config = Config(
         signature_version="s3v4",
@@ -100,7 +100,7 @@ def _addressing(options: S3FilesOptions) -> str:
 
 def _add_md5(request: Any, **_: object) -> None:
     """S3 wants a digest here, and some servers know no other one than this."""
-    request.headers["Content-MD5"] = Part([memoryview(request.body)]).md5
+    request.headers["Content-MD5"] = Part.of(request.body).md5
 
 
 def _region(options: S3FilesOptions) -> str | None:
@@ -113,7 +113,7 @@ def _session(options: S3FilesOptions) -> Any:
 
 
 def _new_session(options: S3FilesOptions) -> Any:
-    from botocore.session import Session
+    from botocore.session import Session  # pyright: ignore[reportMissingTypeStubs]
 
     session: Any = Session(profile=options.profile)
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
@@ -123,9 +123,9 @@ def _new_session(options: S3FilesOptions) -> Any:
 @cache
 def _loader(path: str | None) -> Any:
     """What reads boto3's descriptions of services: one for all, as it keeps what it has read."""
-    from botocore.loaders import create_loader
+    from botocore import loaders  # pyright: ignore[reportMissingTypeStubs]
 
-    return create_loader(path)
+    return cast("Any", loaders).create_loader(path)
 
 
 def _plain_session(options: S3FilesOptions) -> Any:
@@ -138,17 +138,17 @@ def _plain_session(options: S3FilesOptions) -> Any:
 
 def _session_of_role(source: Any, options: S3FilesOptions) -> Any:
     """Return a session that assumes a role with the credentials of another one, again and again."""
-    from botocore.credentials import AssumeRoleCredentialFetcher, CredentialProvider, DeferredRefreshableCredentials
+    from botocore import credentials  # pyright: ignore[reportMissingTypeStubs]
 
-    fetcher: Any = AssumeRoleCredentialFetcher(
+    fetcher: Any = credentials.AssumeRoleCredentialFetcher(
         partial(source.create_client, region_name=_region(options)), source.get_credentials(), options.role_arn
     )
 
-    class Role(CredentialProvider):
+    class Role(credentials.CredentialProvider):
         METHOD = CANONICAL_NAME = "pilotis-role"
 
         def load(self) -> Any:
-            return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
+            return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
     session = _new_session(options)
     session.get_component("credential_provider").insert_before("env", Role())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from botocore import exceptions as native
+from botocore import exceptions as native  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import (
     AuthenticationError,
     ConflictError,

@@ -49,7 +49,7 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A role to be assumed with the credentials, and again before it expires."""
     part_size: int = 8 * MIB
     """Larger files are sent in parts of this size. At least 5 MiB."""
-    concurrency: int = 4
+    concurrency: int = 3
     """How many parts of one file are sent at once. With `part_size` it bounds what a writer keeps in memory."""
     max_connections: int = 50
     """Of a process, kept open."""

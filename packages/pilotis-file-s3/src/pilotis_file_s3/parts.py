@@ -1,45 +1,52 @@
-"""A file cut into what is sent with one request, without copying its bytes together."""
+"""A file cut into what is sent with one request."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import mmap
 import os
-from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from itertools import accumulate
-
-View = memoryview
+from collections.abc import AsyncGenerator, AsyncIterator
 
 
 class Part:
-    """Bytes in several pieces that read like a file, as boto3 wants the body of a request."""
+    """Bytes that are filled in, and then read like a file, as boto3 wants the body of a request.
 
-    def __init__(self, pieces: Sequence[View]) -> None:
-        ends = list(accumulate(map(len, pieces)))
-        self._pieces = pieces
-        self._starts = [0, *ends[:-1]]
+    They are in pages of their own, which go back to the system with the part. What many threads take from the common
+    heap and give back stays there for long, and would be twice as much.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._pages = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._position = 0
-        self.size = ends[-1] if ends else 0
+        self.size = 0
+        """How many bytes were filled in."""
+
+    @classmethod
+    def of(cls, body: bytes) -> Part:
+        """Return a part that holds these bytes."""
+        part = cls(max(1, len(body)))
+        part.fill(memoryview(body))
+        return part
+
+    def fill(self, view: memoryview) -> memoryview:
+        """Append what there is room for, and return the rest."""
+        taken = view[: len(self._pages) - self.size]
+        self._pages[self.size : self.size + len(taken)] = taken
+        self.size += len(taken)
+        return view[len(taken) :]
 
     @property
     def md5(self) -> str:
         """What goes into Content-MD5, against which every S3 checks a body."""
-        digest = hashlib.md5(usedforsecurity=False)
-        for piece in self._pieces:
-            digest.update(piece)
-        return base64.b64encode(digest.digest()).decode()
+        with memoryview(self._pages) as pages, pages[: self.size] as filled:
+            return base64.b64encode(hashlib.md5(filled, usedforsecurity=False).digest()).decode()
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, none at the end; where a size is given perhaps fewer, as of a pipe."""
-        if size < 0:
-            return b"".join(iter(lambda: self.read(self.size), b""))
-        if self._position >= self.size:
-            return b""
-        index = bisect_right(self._starts, self._position) - 1
-        offset = self._position - self._starts[index]
-        taken = bytes(self._pieces[index][offset : offset + size])
-        self._position += len(taken)
+        """Return the next bytes, none at the end."""
+        end = self.size if size < 0 else min(self.size, self._position + size)
+        taken = self._pages[self._position : end]
+        self._position = end
         return taken
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -52,14 +59,11 @@ class Part:
 
 async def parts_of(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[tuple[Part, bool]]:
     """Yield the bytes of `chunks` in parts of `size`, and with each whether it is the last, which is never missing."""
-    pieces: list[View] = []
-    held = 0
+    part = Part(size)
     async for chunk in chunks:
-        view = memoryview(chunk)
-        while held + len(view) > size:
-            room = size - held
-            yield Part([*pieces, view[:room]]), False
-            view, pieces, held = view[room:], [], 0
-        pieces.append(view)
-        held += len(view)
-    yield Part(pieces), True
+        rest = part.fill(memoryview(chunk))
+        while rest:
+            yield part, False
+            part = Part(size)
+            rest = part.fill(rest)
+    yield part, True

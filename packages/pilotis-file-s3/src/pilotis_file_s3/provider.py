@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from enum import Flag
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +27,7 @@ from pilotis_file_s3 import copying, errors, linking, sweeping, uploading
 from pilotis_file_s3.bucket import Bucket
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.options import S3FilesOptions
-from pilotis_file_s3.parts import Part, parts_of
+from pilotis_file_s3.parts import parts_of
 from pilotis_file_s3.reading import Reading
 from pilotis_file_s3.records import RESERVED, folder_info, listed_info, told_info
 
@@ -80,10 +80,10 @@ class S3Files(FileProvider):
         await run_blocking(self._connection.close)
 
     def native(self, kind: type) -> object | None:
-        from botocore.client import BaseClient
+        from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 
-        client = self._connection.client if issubclass(kind, BaseClient) else None
-        return client if isinstance(client, kind) else super().native(kind)
+        wanted: Any = kind
+        return self._connection.client if wanted is BaseClient else super().native(wanted)
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         return errors.classify(error) or super().classify(error)
@@ -98,27 +98,28 @@ class S3Files(FileProvider):
             raise AlreadyExistsError(f"there is a file {key!r} already")
         size = uploading.part_size(self.options.part_size, request.size)
         async with aclosing(parts_of(chunks, size)) as parts:
-            first, is_whole = await anext(parts)
-            if is_whole:
-                return await uploading.put(self._bucket, key, first, request, sha256=chunks.sha256, now=self._now())
-            return await self._upload(key, first, parts, chunks, request)
-
-    async def _upload(
-        self, key: str, first: Part, others: AsyncIterator[tuple[Part, bool]], chunks: Chunks, request: WriteRequest
-    ) -> FileInfo:
-        upload = await uploading.Upload.begin(self._bucket, key, request, self._now())
-        ids = upload.ids
-        self._living |= ids
-        try:
-            await upload.send(first)
-            async for part, _ in others:
+            part, is_last = await anext(parts)
+            if is_last:
+                return await uploading.put(self._bucket, key, part, request, sha256=chunks.sha256, now=self._now())
+            async with self._upload(key, request) as upload:
                 await upload.send(part)
-            return await upload.complete(chunks.size, chunks.sha256)
+                while not is_last:
+                    part, is_last = await anext(parts)
+                    await upload.send(part)
+                return await upload.complete(chunks.size, chunks.sha256)
+
+    @asynccontextmanager
+    async def _upload(self, key: str, request: WriteRequest) -> AsyncGenerator[uploading.Upload]:
+        """Begin a file in parts, and give it up if the block raises."""
+        upload = await uploading.Upload.begin(self._bucket, key, request, self._now())
+        self._living |= upload.ids
+        try:
+            yield upload
         except BaseException:
             await finish(upload.give_up())
             raise
         finally:
-            self._living -= ids
+            self._living -= upload.ids
 
     async def read(self, key: str, start: int, end: int | None) -> AsyncGenerator[bytes]:
         if end is not None and end <= start:

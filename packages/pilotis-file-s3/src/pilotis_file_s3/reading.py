@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import ConflictError, OperationError
 from pilotis.modules.file.types import CHUNK_SIZE
 from pilotis.providers import run_blocking, run_blocking_with_undo

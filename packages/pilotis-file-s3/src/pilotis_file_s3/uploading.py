@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import AlreadyExistsError, InvalidInputError, PilotisError
 from pilotis.providers import FileInfo, WriteRequest, finish, run_blocking, run_blocking_with_undo
 

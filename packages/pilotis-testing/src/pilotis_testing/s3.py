@@ -95,12 +95,12 @@ class S3Clock(ManualClock):
         super().advance(seconds)
 
 
-def client_of(endpoint: str, **config: Any) -> Any:
+def client_of(endpoint: str, *, key: str = KEY, secret: str = SECRET, **config: Any) -> Any:
     """Return a client of boto3's for an endpoint of this machine."""
-    from boto3.session import Session
-    from botocore.config import Config
+    from boto3.session import Session  # pyright: ignore[reportMissingTypeStubs]
+    from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
-    session: Any = Session(aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name=REGION)
+    session: Any = Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
     return session.client(
         "s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}, signature_version="s3v4", **config)
     )

@@ -129,7 +129,8 @@ def check_signed(call: Call, known: Known, now: float, link_now: float) -> None:
 
 def _check_header(call: Call, known: Known, now: float) -> None:
     kind, _, rest = str(call.headers["Authorization"]).partition(" ")
-    said = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    pairs = [part.strip().partition("=") for part in rest.split(",")]
+    said = {name: value for name, _, value in pairs}
     if kind != "AWS4-HMAC-SHA256" or not said.keys() >= {"Credential", "SignedHeaders", "Signature"}:
         raise Refusal(400, "AuthorizationHeaderMalformed")
     time = str(call.headers["X-Amz-Date"])
@@ -176,8 +177,8 @@ def _compare(  # noqa: PLR0917 - what a signature is made of
     token: str | None,
     payload: str | None = None,
 ) -> None:
-    from botocore.auth import S3SigV4Auth
-    from botocore.awsrequest import AWSRequest
+    from botocore.auth import S3SigV4Auth  # pyright: ignore[reportMissingTypeStubs]
+    from botocore.awsrequest import AWSRequest  # pyright: ignore[reportMissingTypeStubs]
 
     signer: Any = cast("Any", S3SigV4Auth)(*_signing(known, credential, token))
     headers = {name: str(call.headers[name]) for name in names.split(";") if name in call.headers}
@@ -185,7 +186,8 @@ def _compare(  # noqa: PLR0917 - what a signature is made of
     request.context["timestamp"] = time
     told = call.headers["X-Amz-Content-SHA256"] or hashlib.sha256(call.body).hexdigest()
     request.headers["X-Amz-Content-SHA256"] = payload or str(told)
-    signer.headers_to_sign = lambda _: _only(request.headers, names, str(call.headers["Host"]))
+    signed = _only(request.headers, names, str(call.headers["Host"]))
+    signer.headers_to_sign = lambda *_: signed  # pyright: ignore[reportUnknownLambdaType]
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     if not hmac.compare_digest(expected, signature):
         raise Refusal(403, "SignatureDoesNotMatch")
@@ -193,7 +195,7 @@ def _compare(  # noqa: PLR0917 - what a signature is made of
 
 def _only(headers: Any, names: str, host: str) -> Any:
     """Return the headers that the request says are signed, and no other ones."""
-    from botocore.compat import HTTPHeaders
+    from botocore.compat import HTTPHeaders  # pyright: ignore[reportMissingTypeStubs]
 
     kept: Any = HTTPHeaders()
     for name in names.split(";"):
@@ -203,7 +205,7 @@ def _only(headers: Any, names: str, host: str) -> Any:
 
 def _signing(known: Known, credential: str, token: str | None) -> tuple[Any, str, str]:
     """Return credentials, service and region, for a signer of botocore's."""
-    from botocore.credentials import Credentials
+    from botocore.credentials import Credentials  # pyright: ignore[reportMissingTypeStubs]
 
     name, _, scope = credential.partition("/")
     _, region, service, _ = [*scope.split("/"), "", "", ""][:4]
@@ -280,8 +282,8 @@ def check_form(call: Call, known: Known, now: float) -> None:
 
 
 def _check_policy_signature(fields: Mapping[str, str], known: Known) -> None:
-    from botocore.auth import S3SigV4PostAuth
-    from botocore.awsrequest import AWSRequest
+    from botocore.auth import S3SigV4PostAuth  # pyright: ignore[reportMissingTypeStubs]
+    from botocore.awsrequest import AWSRequest  # pyright: ignore[reportMissingTypeStubs]
 
     token = fields.get("x-amz-security-token")
     signer: Any = cast("Any", S3SigV4PostAuth)(*_signing(known, fields["x-amz-credential"], token))
@@ -313,11 +315,18 @@ def _check_match(operator: str, name: str, value: str, facts: Mapping[str, str])
 
 
 def _refuse_unnamed(fields: Mapping[str, str], conditions: list[Any]) -> None:
-    named = {next(iter(it)) if isinstance(it, dict) else str(it[1]).removeprefix("$") for it in conditions}
-    free = {"policy", "x-amz-signature", "file"} | {str(name).lower() for name in named}
+    named = {_named(condition).lower() for condition in conditions}
+    free = {"policy", "x-amz-signature", "file"} | named
     for name in fields:
         if name not in free and not name.startswith("x-ignore-"):
             raise Refusal(403, "AccessDenied", f"Invalid according to Policy: Extra input fields: {name}")
+
+
+def _named(condition: Any) -> str:
+    """Return the field that a condition is about; for the one on the size, something that is no field."""
+    if isinstance(condition, dict):
+        return next(iter(cast("dict[str, str]", condition)))
+    return str(condition[1]).removeprefix("$")
 
 
 def _form(call: Call) -> tuple[dict[str, str], bytes]:

@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         # The operation is in the head, so a body can be cut before it is whole.
-        call = Call(self.command, self.path, cast("Message", self.headers), b"")
+        call = Call(self.command, self.path, self.headers, b"")
         trouble = self.proxy.next_trouble(call.operation)
         try:
             body = self._body(trouble.cut_request)
