@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import Task, amedians, heading, in_turns, machine, medians, size, started, table
+from pilotis import Pilotis
 from pilotis.modules.locking import Locking
 from pilotis_locking_memory import MemoryLocking
 from pilotis_testing.postgres import running_postgres
@@ -117,10 +118,10 @@ def crowds(candidates: Sequence[Candidate], url: str, requests: Callable[[], int
             before = requests() if requests else 0
             grants, seconds = result_of(candidate, "crowd", url, CROWD_SECONDS, contenders)
             row.append(f"{seconds / grants * 1000:.2f}")
-            row.append(f"{(requests() - before) / grants:.1f}" if requests else "")
+            row += [f"{(requests() - before) / grants:.1f}"] if requests else []
         rows.append(tuple(row))
-    titles = [title for number in CROWDS for title in (f"{number}: ms a grant", f"{number}: requests a grant")]
-    table(["candidate", *titles], rows)
+    measures = ["ms a grant", "requests a grant"] if requests else ["ms a grant"]
+    table(["candidate", *(f"{number}: {measure}" for number in CROWDS for measure in measures)], rows)
 
 
 # Backends
@@ -177,10 +178,9 @@ def on_postgres() -> None:
 
 
 def _migrate(url: str) -> None:
-    from pilotis import Pilotis
-
-    with Pilotis({"name": "bench", "locking": {"url": url, "mode": "table"}}) as app:
-        app.locking.migrate()
+    app = Pilotis({"name": "bench", "locking": {"url": url, "mode": "table"}})
+    app.locking.migrate()
+    app.close()
 
 
 BACKENDS = {"memory": on_memory, "redis": on_redis, "postgres": on_postgres}
