@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pilotis.providers import Clock, Grant, Latch, LockRequest, finish
 from pilotis_redis import RedisLink
 from pilotis_redis.faults import is_lost
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from pilotis_locking_redis.scripts import LEAVE, LOCKS, TAKE, microseconds
 
@@ -56,15 +56,25 @@ class Taking:
     async def _wait(self, deadline: float) -> Grant | None:
         """Stand in line until the deadline. Who was woken for nothing listens anew: a latch is set once."""
         self._may_stand_in_line = True
-        while (left := deadline - self._clock.monotonic()) > ROUNDING:
+        grant = None
+        while grant is None and self._left(deadline):
             async with self._listening() as heard:
-                grant = await self.take(left)
-                while grant is None and not heard.is_set() and (left := deadline - self._clock.monotonic()) > ROUNDING:
-                    await self._clock.wait(heard, min(left, self._patience))
-                    grant = await self.take(max(0.0, deadline - self._clock.monotonic()))
-                if grant is not None:
-                    return grant
+                grant = await self._look_on(heard, deadline)
+        return grant
+
+    async def _look_on(self, heard: Latch, deadline: float) -> Grant | None:
+        """Look now, at a word, and when a lease in the way may have run out."""
+        while left := self._left(deadline):
+            grant = await self.take(left)
+            if grant is not None or heard.is_set():
+                return grant
+            await self._clock.wait(heard, min(left, self._patience))
         return None
+
+    def _left(self, deadline: float) -> float:
+        """Return the seconds until a deadline, or zero where it is there."""
+        left = deadline - self._clock.monotonic()
+        return left if left > ROUNDING else 0.0
 
     async def take(self, wait: float | None) -> Grant | None:
         """Ask once; with a `wait`, stand in line from now on."""
@@ -87,7 +97,7 @@ class Taking:
         """Leave nothing behind, if the server can be told; else it is over when the ttl and the wait are."""
         try:
             await self._link.script(LEAVE, self._keys, self._leaving(is_undone=True))
-        except RedisError as error:
+        except (RedisError, RedisClusterException) as error:
             cause.add_note(f"pilotis: what it may have locked is free when its ttl is over: {error}")
 
     def _leaving(self, *, is_undone: bool) -> tuple[object, ...]:

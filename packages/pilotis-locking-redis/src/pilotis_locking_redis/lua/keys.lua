@@ -10,6 +10,9 @@ local WAITER = '\0'
 
 local SLACK = 60000
 
+-- Of how many microseconds one is that of a sweep
+local SWEEP_EVERY = 16
+
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 

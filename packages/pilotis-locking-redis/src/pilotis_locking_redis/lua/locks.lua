@@ -2,7 +2,6 @@
 -- held; it stands in the queue of the first that it cannot have. When the last one falls to it, all become held at once.
 local MOST_SERVED = 100
 local SWEPT = 32
-local SWEEP_EVERY = 16
 
 
 -- Lua cannot hand on more than a few thousand at once

@@ -21,7 +21,7 @@ local function quickly_taken()
 end
 
 -- Lua cannot hand on more than a few thousand values at once; and now and then somebody has to sweep.
-if #ARGV < 1000 and now % 16 ~= 0 then
+if #ARGV < 1000 and now % SWEEP_EVERY ~= 0 then
     local token = quickly_taken()
     if token then
         return token

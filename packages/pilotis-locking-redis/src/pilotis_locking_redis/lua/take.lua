@@ -116,21 +116,8 @@ local function next_chance(waiter)
     return chance or waiter.ends
 end
 
-local waiter = waiter_of(id)
-if waiter and waiter.is_withdrawn then
-    return false
-end
-sweep()
-local request = requested()
-fetch(request.keys)
-if waiter then
-    waiter.is_here = true
-end
-settle()
-
-
--- Return the token of what was granted meanwhile. Where some of it was lost since, the rest is given back: it is as if nothing had come.
-local function collect(waiter)
+-- Return the token of what was granted meanwhile. Where some of it was lost since, give back the rest: it is as if nothing had come.
+local function collect(waiter, request)
     forget(waiter)
     if is_whole(waiter) then
         return hold_all(request)
@@ -139,25 +126,39 @@ local function collect(waiter)
     settle()
 end
 
-local token
-if waiter and waiter.token then
-    token = collect(waiter)
-    waiter = nil
-elseif waiter then
-    look(waiter)
+-- Return the token, where the keys are held now, and the waiter, where there is one.
+local function proceed(waiter, request)
+    if waiter and not waiter.token then
+        look(waiter)
+        return waiter.token, waiter
+    end
+    local token = waiter and collect(waiter, request)
+    if not token and can_have_all(request) then
+        token = hold_all(request)
+    end
+    if token or wait < 0 then
+        return token
+    end
+    begin(request)
+    return request.token, request
 end
-if not token and not waiter and can_have_all(request) then
-    token = hold_all(request)
-elseif not token and not waiter and wait >= 0 then
-    waiter = request
-    begin(waiter)
+
+local before = waiter_of(id)
+if before and before.is_withdrawn then
+    return false
 end
-if waiter and waiter.token then
-    token = waiter.token
-    forget(waiter)
+sweep()
+local request = requested()
+fetch(request.keys)
+if before then
+    before.is_here = true
 end
+settle()
+local token, waiter = proceed(before, request)
 local answer = token or false
-if waiter and not token then
+if waiter and token then
+    forget(waiter)
+elseif waiter then
     waiter.is_here = nil
     answer = {math.max(0, next_chance(waiter) - now), waiter.ticket}
 end
