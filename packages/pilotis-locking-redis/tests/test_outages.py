@@ -246,7 +246,7 @@ async def test_a_waiter_whose_wake_up_was_lost_keeps_its_place(make: Make, own_r
         await lease.release()
 
     await together(wait(0), wait(1), wait(2), cut)
-    assert 3 == len(served)
+    assert [0, 1, 2] == served
     assert await locking.inspect("a") is None
 
 
