@@ -172,6 +172,24 @@ async def loop_of_here() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+def test_a_job_ends_although_its_cancellation_is_lost(runtime: Runtime) -> None:
+    """Somebody else's code takes it for something else: it is said again."""
+    begun, lost = Latch(), list[int]()
+
+    async def lose_one() -> None:
+        begun.set()
+        try:
+            await Latch().wait()
+        except asyncio.CancelledError:
+            lost.append(1)
+        await Latch().wait()
+
+    job = runtime.spawn(lose_one(), "deaf")
+    assert drive(begun.wait(10))
+    drive(job.end())
+    assert (True, [1]) == (job.ended.is_set(), lost)
+
+
 def test_user_code_runs_at_home(runtime: Runtime) -> None:
     """Async functions: the caller's loop, else the loop that entered the app, else the background loop."""
 

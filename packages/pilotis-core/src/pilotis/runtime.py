@@ -25,6 +25,8 @@ R = TypeVar("R")
 Loop = asyncio.AbstractEventLoop
 
 STOP_SECONDS = 5.0
+AGAIN = 0.5
+"""Seconds after which a job that is to end is cancelled again."""
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -59,6 +61,15 @@ class Job(Generic[R]):
                 task.get_loop().call_soon_threadsafe(task.cancel)
             except RuntimeError:  # the loop is closed, and the job over
                 self.ended.set()
+
+    async def end(self) -> None:
+        """Cancel the job, and wait until it has ended. It is to have nothing to clean up that may not be cut short.
+
+        A cancellation may be lost: `asyncio.wait_for`, before Python 3.12, does so with one that comes as it ends.
+        """
+        self.cancel()
+        while not await self.ended.wait(AGAIN):
+            self.cancel()
 
     def start(self, loop: Loop, coroutine: Coroutine[Any, Any, R]) -> None:
         """Begin. Runs on the loop's thread."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from pilotis.bridge import Flights, PerLoop, reset_after_fork, run_blocking, running_loop
+from pilotis.bridge import Flights, PerLoop, finish, reset_after_fork, run_blocking, running_loop
 from pilotis.errors import UnsupportedError
 
 
@@ -89,7 +89,8 @@ class ClusterPair(Pair):
             return
         client = self.awaited()
         if client not in self._ready:
-            await self._findings.run(id(client), client.initialize)
+            # to its end: redis-py never closes what it had opened when it was cancelled
+            await self._findings.run(id(client), lambda: finish(client.initialize()))
             self._ready.add(client)
 
 

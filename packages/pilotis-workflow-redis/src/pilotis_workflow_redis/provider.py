@@ -78,8 +78,22 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         """The workers stay with the parent."""
         self._lock = threading.Lock()
         self._claimants: dict[str, Claimant] = {}
+        self._users = 0
+
+    async def open(self) -> None:
+        """Make ready. Several engines may share the provider: the last of them to close it does so."""
+        with self._lock:
+            self._users += 1
+        await super().open()
 
     async def close(self) -> None:
+        with self._lock:
+            self._users = max(0, self._users - 1)
+            is_shared = self._users > 0
+        if not is_shared:
+            await self._close()
+
+    async def _close(self) -> None:
         try:
             for worker in list(self._claimants):
                 await self._part(worker)

@@ -71,8 +71,7 @@ class Subscriptions:
         """End reading."""
         self._open = False
         if self._job is not None:
-            self._job.cancel()
-            await self._job.ended.wait()
+            await self._job.end()
 
     def _remove(self, entry: tuple[Callable[[str], bool], Listener]) -> None:
         with self._lock:

@@ -67,8 +67,7 @@ class Worker:
         self._room.set()
         if self._job is None:
             return
-        self._job.cancel()
-        await self._job.ended.wait()
+        await self._job.end()
         jobs = [job for job, _ in list(self._active.values())]
         over = time.monotonic() + grace
         for job in jobs:

@@ -1,0 +1,360 @@
+"""What only the Redis provider has: lost answers, deaths, rings, options."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from pilotis import Pilotis
+from pilotis.bridge import drive
+from pilotis.errors import ConnectionFailedError, InvalidInputError
+from pilotis.providers import Ending, Fence, FencedError, RunQuery
+from pilotis_testing import Colour
+from pilotis_testing.chaos import AnswerCutter, eventually
+from pilotis_testing.colours import together
+from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer
+from pilotis_testing.workflow_words import FLOWS, a_run, claim, done, fence, known, waiting
+from pilotis_workflow_redis import RedisWorkflows, RedisWorkflowsOptions
+from redis.exceptions import RedisError
+
+BASE = "{pilotis:workflows:pilotis}"
+DEAD = 1.0
+"""The liveness of workers that are to be taken for dead."""
+
+Make = Callable[..., RedisWorkflows]
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Make]:
+    """Make providers, as in processes of their own; they are closed after the test."""
+    made: list[RedisWorkflows] = []
+
+    def make(url: str = redis_url, **options: Any) -> RedisWorkflows:
+        made.append(RedisWorkflows(RedisWorkflowsOptions(url=url, **options)))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        drive(provider.close())
+
+
+@pytest.fixture
+def store(make: Make) -> RedisWorkflows:
+    """A provider."""
+    return make()
+
+
+def kill(url: str, worker: str) -> None:
+    """Say of a worker what those say who find that its time is over."""
+    tell(url, "ZREM", f"{BASE}:w", worker)
+    tell(url, "XADD", f"{BASE}:news", "*", "w", "dead")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"space": "a b"}, "space: expected 1 to 200 characters without spaces and braces"),
+        ({"space": "{shop}"}, "space: expected"),
+        ({"liveness": 0.1}, "liveness: expected"),
+        ({"stall": 0}, "stall: expected"),
+        ({"max_crashes": 0}, "max_crashes: expected 1 or more, got 0"),
+        ({"url": "http://localhost"}, "url: expected one that begins with"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
+    """Before anything is connected, naming the option."""
+    with pytest.raises(InvalidInputError, match=re.escape(said)):
+        RedisWorkflowsOptions(**options)
+
+
+def test_an_address_without_a_server_is_told_at_the_start() -> None:
+    """With the module, the provider and the address, and without the password."""
+    settings = {
+        "name": "shop",
+        "workflow": {"url": "redis://:hush@127.0.0.1:1/0", "connect_timeout": 0.2, "reconnects": 0},
+    }
+    with pytest.raises(
+        ConnectionFailedError, match=r"workflow provider 'redis' \(redis://127\.0\.0\.1:1/0\)"
+    ) as caught:
+        Pilotis(settings).open()
+    assert "hush" not in str(caught.value)
+
+
+def test_services_do_not_see_one_another(make: Make) -> None:
+    """Not even where their names contain what ends a hash tag."""
+    stores = [make() for _ in range(3)]
+    for store, name in zip(stores, ("shop", "sh{op", "sh%7Bop"), strict=True):
+        store.context = replace(store.context, name=name)
+        drive(store.start(a_run("r", name=name)))
+    assert [["shop"], ["sh{op"], ["sh%7Bop"]] == [
+        [run.name for run in drive(store.find(RunQuery()))] for store in stores
+    ]
+
+
+# Claims
+
+
+async def test_a_claim_whose_answer_was_lost_is_handed_out_again(
+    make: Make, own_redis: RedisServer, colour: Colour
+) -> None:
+    """By the next claim of the same worker: nobody else waits for its death."""
+    with AnswerCutter(own_redis.port) as cutter:
+        store = make(f"redis://127.0.0.1:{cutter.port}/0", reconnects=0)
+        lost = await lose_a_claim(store, cutter)
+        run = await known(store, lost)
+        assert ("running", "w", 1) == (run.status, run.worker, run.epoch)
+        assert [lost] == [one.run.id for one in await store.claim("w", FLOWS, 5, 0)]
+        assert [] == await store.claim("w", FLOWS, 5, 0)
+        await store.close()
+
+
+async def lose_a_claim(store: RedisWorkflows, cutter: AnswerCutter) -> str:
+    """Have runs claimed until it is the answer to that which is cut off, and return which run it was about."""
+    await store.claim("w", FLOWS, 5, 0)
+    for number in range(50):
+        id = f"r{number}"
+        await store.start(a_run(id))
+        cutter.cut_next()
+        try:
+            [one] = await store.claim("w", FLOWS, 5, 0)
+        except (RedisError, OSError):
+            return id
+        assert id == one.run.id
+    raise AssertionError("it was always another answer")
+
+
+async def test_a_waiting_claim_is_rung_for_what_it_learned_meanwhile(store: RedisWorkflows, colour: Colour) -> None:
+    """A workflow that is defined while it waits, as when a module is imported late."""
+    flows = {("other", "1")}
+
+    async def later() -> list[Any]:
+        await asyncio_free(lambda: tell_rings(store))
+        flows.add(("flow", "1"))
+        await store.start(a_run("r1"))
+        return []
+
+    claimed, _ = await together(lambda: store.claim("w", flows, 1, 30), later)
+    assert ["r1"] == [one.run.id for one in claimed]
+
+
+async def asyncio_free(condition: Callable[[], bool]) -> None:
+    """Wait in either colour until a condition holds."""
+    from pilotis.bridge import run_blocking
+
+    await run_blocking(eventually, condition)
+
+
+def tell_rings(store: RedisWorkflows) -> bool:
+    """Tell whether a worker waits to be rung."""
+    url = store.options.url
+    return tell(str(url), "SCARD", f"{BASE}:i:") == 1
+
+
+async def test_each_of_several_runs_rings_a_worker_of_its_own(make: Make, colour: Colour) -> None:
+    """Who was rung for one, and takes no more, passes the ring on."""
+    stores = [make() for _ in range(3)]
+
+    async def later() -> list[Any]:
+        await asyncio_free(lambda: tell(str(stores[0].options.url), "SCARD", f"{BASE}:i:") == 3)
+        for number in range(3):
+            await stores[0].start(a_run(f"r{number}"))
+        return []
+
+    claims = [lambda store=store, at=at: store.claim(f"w{at}", FLOWS, 1, 30) for at, store in enumerate(stores)]
+    *claimed, _ = await together(*claims, later)
+    assert ["r0", "r1", "r2"] == sorted(one.run.id for [one] in claimed)
+
+
+async def test_a_claim_that_is_given_up_leaves_nothing_behind(store: RedisWorkflows) -> None:
+    """What it had just been given is given out again by the next one."""
+    task = asyncio.ensure_future(store.claim("w", FLOWS, 1, 30))
+    await asyncio_free(lambda: tell_rings(store))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await store.start(a_run("r1"))
+    assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
+
+
+# Death
+
+
+async def test_runs_of_a_dead_worker_are_handed_on(make: Make, redis_url: str, colour: Colour) -> None:
+    """Whoever hears of its death does it; what it writes then is refused."""
+    dying, living = make(), make()
+    await dying.start(a_run("r1"))
+    mine = fence(await claim(dying, "dying"))
+    await living.claim("living", FLOWS, 1, 0)
+    kill(redis_url, "dying")
+    [again] = await living.claim("living", FLOWS, 1, 30)
+    assert ("r1", 1, mine.epoch + 1) == (again.run.id, again.run.crashes, again.run.epoch)
+    with pytest.raises(FencedError, match="has changed hands since epoch 1"):
+        await dying.commit(mine, [done("late", 0)])
+    assert [] == await living.journal("r1")
+
+
+async def test_a_worker_that_was_taken_for_dead_lives_again(make: Make, redis_url: str, colour: Colour) -> None:
+    """With its next claim."""
+    store = make()
+    await store.claim("w", FLOWS, 1, 0)
+    kill(redis_url, "w")
+    await store.start(a_run("r1"))
+    assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
+    assert tell(redis_url, "ZSCORE", f"{BASE}:w", "w") is not None
+
+
+async def test_suspects_are_handed_out_one_at_a_time(make: Make, redis_url: str, colour: Colour) -> None:
+    """The next one when the first came further. Others are not kept back by them."""
+    dying, living = make(), make()
+    for number in range(2):
+        await dying.start(a_run(f"r{number}"))
+    assert 2 == len(await dying.claim("dying", FLOWS, 2, 0))
+    await living.claim("living", FLOWS, 1, 0)
+    kill(redis_url, "dying")
+    [first] = await living.claim("living", FLOWS, 5, 30)
+    await living.start(a_run("fresh"))
+    assert ["fresh"] == [one.run.id for one in await living.claim("living", FLOWS, 5, 0)]
+    await living.commit(fence(first), [done("a", 0)])
+    [second] = await living.claim("living", FLOWS, 5, 0)
+    assert {"r0", "r1"} == {first.run.id, second.run.id}
+    assert (0, 1) == ((await known(living, first.run.id)).crashes, second.run.crashes)
+
+
+async def test_a_run_that_workers_die_of_is_stuck(make: Make, redis_url: str, colour: Colour) -> None:
+    """In a row, and without coming further; it is set going by a rewind alone."""
+    living = make(max_crashes=2)
+    await living.claim("living", {("none", "1")}, 1, 0)
+    await living.start(a_run("r1"))
+    for worker in ("first", "second"):
+        dying = make(max_crashes=2)
+        [one] = await dying.claim(worker, FLOWS, 1, 30)
+        kill(redis_url, worker)
+        if worker == "first":
+            await asyncio_free(lambda: drive(living.load("r1")).status == "pending")  # pyright: ignore[reportOptionalMemberAccess]
+    await asyncio_free(lambda: drive(living.load("r1")).status == "stuck")  # pyright: ignore[reportOptionalMemberAccess]
+    run = await known(living, "r1")
+    assert (2, "", "WorkerDiedError") == (run.crashes, run.worker, run.error and run.error.type)
+    again = await living.rewind("r1", one.run.epoch, set(), None)
+    assert ("pending", 0) == (again and again.status, again and again.crashes)
+
+
+async def test_closing_says_good_bye(make: Make, redis_url: str, colour: Colour) -> None:
+    """What its workers held is for others at once, and nothing of the workers is left."""
+    leaving, staying = make(), make()
+    await leaving.start(a_run("r1"))
+    await claim(leaving, "leaving")
+    await leaving.close()
+    [one] = await staying.claim("staying", FLOWS, 1, 0)
+    assert (2, 0) == (one.run.epoch, one.run.crashes)
+    assert [b"staying"] == tell(redis_url, "ZRANGE", f"{BASE}:w", 0, -1)
+    assert [b"staying"] == tell(redis_url, "HKEYS", f"{BASE}:wi")
+
+
+# What is kept
+
+
+async def test_nothing_is_left_of_a_run_whose_retention_is_over(
+    store: RedisWorkflows, redis_url: str, colour: Colour
+) -> None:
+    """Neither of its journal, nor its mailbox, nor its waits."""
+    before = set(tell(redis_url, "KEYS", "*"))
+    await store.start(a_run("r1", retention=0.001))
+    mine = fence(await claim(store))
+    await store.park(mine, [waiting("s", signal="go"), waiting("t", 1, due=store.context.clock.time() + 60)], None)
+    from pilotis.providers import Letter
+
+    for name in ("go", "early"):
+        await store.signal("r1", name, Letter(b"1"), f"id of {name}")
+    await store.finish(fence(await claim(store)), Ending(status="completed", result=b"1"))
+    await asyncio_free(lambda: drive(store.fire()) is None)
+    left = {key.decode().removeprefix(f"{BASE}:").partition(":")[0] for key in tell(redis_url, "KEYS", "*")}
+    assert not before
+    assert {"names", "seq", "hands", "w", "wi", "o", "b", "news", "i"} >= left
+    assert 0 == tell(redis_url, "HLEN", f"{BASE}:o:w")
+
+
+async def test_notices_cost_nothing_where_nobody_listens(store: RedisWorkflows, redis_url: str, colour: Colour) -> None:
+    """They are kept from the first question on."""
+    await store.start(a_run("before"))
+    assert 0 == tell(redis_url, "EXISTS", f"{BASE}:notices")
+    _, cursor = await store.notices(None, 0)
+    await store.start(a_run("after"))
+    notices, _ = await store.notices(cursor, 0)
+    assert [("run.started", "after")] == [(it.event, it.run.id) for it in notices]
+
+
+async def test_find_looks_only_at_what_fits(store: RedisWorkflows, colour: Colour) -> None:
+    """Page by page, the newest of all names and states first, however many there are."""
+    for number in range(240):
+        await store.start(a_run(f"r{number}", name=f"flow-{number % 3}", created=float(number // 2)))
+    found = [run.id for run in await store.find(RunQuery(limit=200))]
+    assert [f"r{number}" for number in range(239, 39, -1)] == found
+    names = [run.id for run in await store.find(RunQuery(name="flow-1", limit=70, until=100.0))]
+    assert [f"r{number}" for number in range(201, -1, -1) if number % 3 == 1][:70] == names
+
+
+async def test_a_letter_with_any_bytes_arrives_whole(store: RedisWorkflows, colour: Colour) -> None:
+    """Names, keys and ids with spaces, colons and characters of any script, too."""
+    from pilotis.providers import Letter
+
+    id, signal, result = "ordre: é/1 2", "@child:a b:c", bytes(range(256))
+    await store.start(a_run(id))
+    one = await claim(store)
+    await store.park(fence(one), [waiting("clé: 1", signal=signal, due=store.context.clock.time() + 99)], None)
+    await store.signal(id, signal, Letter(result))
+    [record] = (await claim(store)).journal
+    assert ("clé: 1", "done", result) == (record.key, record.status, record.result)
+    assert await store.fire() is None
+
+
+# Outages
+
+
+async def test_verbs_fail_with_typed_errors_while_redis_is_away(
+    make: Make, own_redis: RedisServer, colour: Colour
+) -> None:
+    """And work again when it is back; what was written is there, and fences hold."""
+    own_redis.options = ("--appendonly", "yes", "--appendfsync", "always")
+    own_redis.restart()
+    store = make(own_redis.url, reconnects=0, connect_timeout=0.5)
+    await store.start(a_run("r1"))
+    mine = fence(await claim(store))
+    own_redis.stop()
+    with pytest.raises(RedisError) as caught:
+        await store.commit(mine, [done("a", 0)])
+    assert store.classify(caught.value) is ConnectionFailedError
+    own_redis.start()
+    await store.commit(mine, [done("a", 0)])
+    assert ["a"] == [record.key for record in await store.journal("r1")]
+    with pytest.raises(FencedError):
+        await store.commit(Fence("r1", 99), [])
+    await store.close()
+
+
+def test_threads_share_a_provider(store: RedisWorkflows) -> None:
+    """Many threads start, claim and end runs at once: each run is ended once."""
+    ended: list[str] = []
+
+    def work(worker: str) -> None:
+        for number in range(20):
+            drive(store.start(a_run(f"{worker}-{number}")))
+        while claimed := drive(store.claim(worker, FLOWS, 3, 0)):
+            for one in claimed:
+                drive(store.finish(fence(one), Ending(status="completed", result=b"1")))
+                ended.append(one.run.id)
+
+    threads = [threading.Thread(target=work, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(f"w{number}-{at}" for number in range(4) for at in range(20)) == sorted(ended)
