@@ -16,6 +16,7 @@ CAUGHT_BY = {
     "TakesAbsentForEmpty": "test_what_is_absent",
     "ListsBackwards": "test_list_is_sorted_and_filtered",
     "TakesPrefixForFolder": "test_list_is_sorted_and_filtered",
+    "ListsWithoutFacts": "test_list_tells_the_facts",
     "CopiesWithoutType": "test_copy",
     "MovesByCopying": "test_move",
     "StopsDeletingAtTheFirst": "test_delete",

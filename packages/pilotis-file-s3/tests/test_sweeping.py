@@ -76,6 +76,7 @@ async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour
     with subprocess.Popen(script) as writer:
         eventually(lambda: s3.proxy.count("UploadPart") > 2)
         writer.kill()
+    eventually(lambda: s3.proxy.is_idle)
     assert ["a.bin"] == raw.names
     assert ["a.bin"] == raw.uploads
     assert b"old" == await files.read("a.bin")

@@ -20,8 +20,8 @@ def client(s3: S3Space) -> Iterator[Any]:
 
 
 def code_of(raised: pytest.ExceptionInfo[ClientError]) -> str:
-    response: Any = raised.value.response
-    return response["Error"]["Code"]
+    error: Any = raised.value
+    return error.response["Error"]["Code"]
 
 
 def fetch(url: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NamedTuple, Self, cast
@@ -84,6 +84,7 @@ class S3Proxy:
         """How many seconds links and forms are judged later than now."""
         self.seen: list[Seen] = []
         self._arrived: Counter[str] = Counter()
+        self._under_way = 0
         self._troubles: defaultdict[str, deque[Trouble]] = defaultdict(deque)
         self._lock = threading.Lock()
         self.creating = threading.Lock()
@@ -126,6 +127,23 @@ class S3Proxy:
         """Return how many requests of an operation have come, also those that are not answered yet."""
         with self._lock:
             return self._arrived[operation]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: a client that was killed leaves requests that are still passed on."""
+        with self._lock:
+            return self._under_way == 0
+
+    @contextlib.contextmanager
+    def busy(self) -> Generator[None]:
+        """Have something under way for the length of a block."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
     def statuses(self, operation: str) -> list[int]:
         """Return what the requests of an operation were answered with."""
@@ -199,15 +217,18 @@ class _Handler(BaseHTTPRequestHandler):
         # The operation is in the head, so a body can be cut before it is whole.
         call = Call(self.command, self.path, self.headers, b"")
         trouble = self.proxy.next_trouble(call.operation)
-        try:
-            body = self._body(trouble.cut_request)
-            call = call._replace(body=_garbled(body) if trouble.garble else body)
-            if trouble.hold is not None:
-                trouble.hold.wait(HELD_SECONDS)
-            self._answer(call, trouble)
-            self.wfile.flush()
-        except _CutError:
-            self.close_connection = True
+        with self.proxy.busy():
+            try:
+                self._take(call, trouble)
+            except _CutError:
+                self.close_connection = True
+
+    def _take(self, call: Call, trouble: Trouble) -> None:
+        body = self._body(trouble.cut_request)
+        if trouble.hold is not None:
+            trouble.hold.wait(HELD_SECONDS)
+        self._answer(call._replace(body=_garbled(body) if trouble.garble else body), trouble)
+        self.wfile.flush()
 
     def _body(self, cut: int | None) -> bytes:
         if self.headers["Transfer-Encoding"] == "chunked":
@@ -215,8 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             size = int(self.headers["Content-Length"] or 0)
             body = self.rfile.read(size if cut is None else min(cut, size))
-        if cut is not None:
-            raise _CutError  # it is not seen: it never came
+            if len(body) < size:
+                raise _CutError  # it is not seen: it never came
         return body
 
     def _chunks(self) -> Iterator[bytes]:
