@@ -98,13 +98,13 @@ class Advisory:
         pin = await self._pin(request.wait)
         try:
             process = await self._taken(pin, request, numbers, deadline - time.monotonic())
+            if process is not None:
+                return _Handle(numbers, process, pin)
         except BaseException:
             await finish(self._let_go(pin))
             raise
-        if process is None:
-            await self._let_go(pin)
-            return None
-        return _Handle(numbers, process, pin)
+        await self._let_go(pin)
+        return None
 
     async def _pin(self, wait: float) -> Pin:
         pool = self._pools.here()
