@@ -80,9 +80,10 @@ class Leadership:
         job = self._job
         if job is None or self._epoch is not self._keeper.epoch:
             return
-        job.cancel()
-        if not (self._is_telling and _called_by.get() is self):
-            await job.ended.wait()
+        if self._is_telling and _called_by.get() is self:
+            job.cancel()
+        else:
+            await job.end()
 
     stop = blocking(astop)
 
