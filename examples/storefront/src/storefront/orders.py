@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from decimal import Decimal
+from typing import Any
 
 from pilotis import Backoff, PermanentError, step, workflow
 
@@ -21,12 +23,10 @@ class OutOfStock(PermanentError):
 @workflow("place-order")
 def place_order(order: Order) -> Receipt:
     total = price(order)
-    low = reserve(order)
+    reserve(order)
     payment = charge(order, total)
     invoice = store_invoice(order, total)
     app.event.emit("order.placed", OrderPlaced(order.id, order.customer, total))
-    for product in low:
-        app.event.emit("stock.low", StockLow(product, 0))
     tell_customer(order, total)
     return Receipt(order.id, total, payment.id, invoice)
 
@@ -62,21 +62,33 @@ def stock_keys(order: Order) -> list[str]:
 
 
 @step(raises=(OutOfStock,))
-def reserve(order: Order) -> list[int]:
-    """Take the units of every line, or none. Returns the products of which little is left."""
+def reserve(order: Order) -> None:
+    """Take the units of every line, or none."""
     with app.locking.hold(*stock_keys(order)):
         short = records.shortages(order)
         if not short:
-            return records.take(order)
+            records.take(order, announce_low)
+            return
     for product, missing in short.items():
         app.event.emit("stock.low", StockLow(product, missing), now=True)
     raise OutOfStock(f"not enough of {', '.join(records.name_of(product) for product in short)}")
 
 
 @reserve.compensate
-def put_back(order: Order, low: list[int]) -> None:
+def put_back(order: Order, result: None) -> None:
     with app.locking.hold(*stock_keys(order)):
         records.put_back(order)
+
+
+def announce_low(connection: Any, products: list[int]) -> None:
+    """Tell that little is left: with the units that are taken, or not at all. Without an outbox, with the run."""
+    with app.event.transaction(connection) if has_outbox() else nullcontext():
+        for product in products:
+            app.event.emit("stock.low", StockLow(product, 0))
+
+
+def has_outbox() -> bool:
+    return app.settings.modules["event"]["default"].outbox is not None
 
 
 # Payment: the gateway may decline, and may time out after it has taken the money
@@ -122,6 +134,6 @@ def tell_customer(order: Order, total: Decimal) -> None:
         channel="email",
         template="order-placed",
         data={"customer": customer, "order": order.id, "lines": len(order.lines), "total": total},
-        idempotency_key=f"order-{order.id}-placed",
+        idempotency_key=f"order-{order.id}-placed-{records.price_list}",
         resource=("order", str(order.id)),
     )

@@ -1,4 +1,4 @@
-"""The shop's own records. Prices are this process's; stock, sales and points are in the database that all share.
+"""The shop's own records, in the database that all its processes share.
 
 Stock is not guarded here: that two orders never take the same unit is what the locks of `orders.py` are for.
 """
@@ -6,58 +6,75 @@ Stock is not guarded here: that two orders never take the same unit is what the 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from storefront.database import Database
+from storefront.database import NAMES, Rows, database
 from storefront.models import Customer, Order, OrderPlaced, StockLow
 from storefront.reading import Shop
+
+Announce = Callable[[Any, list[int]], object]
+"""Told of the products of which little is left, with the connection that knows so first."""
 
 
 class Records:
     """Prices, stock, sales and loyalty points, and enough history to check the books."""
 
     def __init__(self) -> None:
-        self.database = Database()
-        self._begin(Shop({}, {}, ()))
+        self.database = database
+        self.price_changes = 0
+        self.began = datetime.now(UTC)
 
     def load(self, shop: Shop) -> None:
         """Begin a new day with a shop's catalogue and customers."""
-        self._begin(shop)
+        self.price_changes = 0
+        self.began = datetime.now(UTC)
         self.database.close()
         with self.database.transaction() as rows:
-            for table in ("product", "sale", "account", "handled"):
-                rows.execute(f"DELETE FROM {table}")  # noqa: S608 - these four
-            rows.executemany(
-                "INSERT INTO product (id, stock, lowest, reorder_level, discontinued) VALUES (?, ?, ?, ?, ?)",
-                [(it.id, it.in_stock, it.in_stock, it.reorder_level, it.discontinued) for it in shop.products.values()],
-            )
+            for table in NAMES:
+                rows.execute(f"DELETE FROM {table}")  # noqa: S608 - our own tables
+            rows.execute("INSERT INTO today VALUES (?)", (uuid4().hex,))
+            for it in shop.products.values():
+                rows.execute(
+                    "INSERT INTO product (id, name, price, stock, lowest, reorder_level, discontinued) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (it.id, it.name, str(it.price), it.in_stock, it.in_stock, it.reorder_level, int(it.discontinued)),
+                )
+            for customer in shop.customers.values():
+                values = (customer.id, customer.company, customer.contact)
+                rows.execute("INSERT INTO customer VALUES (?, ?, ?)", values)
 
-    def _begin(self, shop: Shop) -> None:
-        self.price_list = uuid4().hex
-        self.products = shop.products
-        self.customers = shop.customers
-        self.prices = {product.id: product.price for product in shop.products.values()}
-        self.price_changes = 0
-        self.taken: dict[int, Counter[int]] = {}
-        self.put_back_orders: set[int] = set()
+    @property
+    def price_list(self) -> str:
+        """The name of today's prices."""
+        [(name,)] = self._rows("SELECT price_list FROM today")
+        return name
 
     # Catalogue
 
     def name_of(self, product: int) -> str:
-        return self.products[product].name
+        [(name,)] = self._rows("SELECT name FROM product WHERE id = ?", product)
+        return name
 
     def customer(self, customer: str) -> Customer:
-        return self.customers[customer]
+        [row] = self._rows("SELECT id, company, contact FROM customer WHERE id = ?", customer)
+        return Customer(*row)
 
     def price_of(self, product: int) -> Decimal:
-        return self.prices[product]
+        [(price,)] = self._rows("SELECT price FROM product WHERE id = ?", product)
+        return Decimal(price)
+
+    @property
+    def prices(self) -> dict[int, Decimal]:
+        return {product: Decimal(price) for product, price in self._rows("SELECT id, price FROM product")}
 
     def set_price(self, product: int, price: Decimal) -> None:
-        self.prices[product] = price
+        with self.database.transaction() as rows:
+            rows.execute("UPDATE product SET price = ? WHERE id = ?", (str(price), product))
         self.price_changes += 1
 
     # Stock: called with the products locked
@@ -68,22 +85,22 @@ class Records:
         missing = {product: units - stock[product] for product, units in units_of(order).items()}
         return {product: units for product, units in missing.items() if units > 0}
 
-    def take(self, order: Order) -> list[int]:
-        """Take the units of an order, once. Returns the products at or under their reorder level."""
+    def take(self, order: Order, announce: Announce) -> None:
+        """Take the units of an order, once, and announce the products that are at or under their reorder level then."""
         units = units_of(order)
         with self.database.transaction() as rows:
-            if order.id not in self.taken:
-                self.taken[order.id] = units
+            query = "INSERT INTO taken (number, units) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            if rows.execute(query, (order.id, units.total())).rowcount == 1:
                 for product, count in units.items():
                     move(rows, product, -count)
-            return [product for product in units if is_low(rows, product)]
+                announce(rows.connection, [product for product in units if is_low(rows, product)])
 
     def put_back(self, order: Order) -> None:
         """Undo `take`, once."""
-        if order.id in self.taken and order.id not in self.put_back_orders:
-            self.put_back_orders.add(order.id)
-            with self.database.transaction() as rows:
-                for product, count in self.taken[order.id].items():
+        with self.database.transaction() as rows:
+            query = "UPDATE taken SET is_back = 1 WHERE number = ? AND is_back = 0"
+            if rows.execute(query, (order.id,)).rowcount == 1:
+                for product, count in units_of(order).items():
                     move(rows, product, count)
 
     # What handlers write: each event once, however often it is delivered
@@ -97,14 +114,15 @@ class Records:
     def add_sale(self, event: str, placed: OrderPlaced) -> None:
         with self.database.transaction() as rows:
             if is_new(rows, "sales-report", event):
-                rows.execute("INSERT OR REPLACE INTO sale VALUES (?, ?)", (placed.order, str(placed.total)))
+                rows.execute("INSERT INTO sale VALUES (?, ?)", (placed.order, str(placed.total)))
 
     def add_points(self, event: str, placed: OrderPlaced) -> None:
         """Give one point for every ten spent."""
         with self.database.transaction() as rows:
             if is_new(rows, "loyalty", event):
                 rows.execute(
-                    "INSERT INTO account VALUES (?, ?) ON CONFLICT DO UPDATE SET points = points + excluded.points",
+                    "INSERT INTO account VALUES (?, ?) "
+                    "ON CONFLICT (customer) DO UPDATE SET points = account.points + excluded.points",
                     (placed.customer, points_for(placed.total)),
                 )
 
@@ -124,6 +142,15 @@ class Records:
         return dict(self._rows("SELECT id, restocked FROM product"))
 
     @property
+    def units_taken(self) -> int:
+        """Of all orders, those that were put back too."""
+        return sum(units for (units,) in self._rows("SELECT units FROM taken"))
+
+    @property
+    def units_put_back(self) -> int:
+        return sum(units for (units,) in self._rows("SELECT units FROM taken WHERE is_back = 1"))
+
+    @property
     def sales(self) -> dict[int, Decimal]:
         return {number: Decimal(total) for number, total in self._rows("SELECT number, total FROM sale")}
 
@@ -138,32 +165,35 @@ class Records:
         rows = self._rows("SELECT subscriber, event, process FROM handled")
         return {(subscriber, event): process for subscriber, event, process in rows}
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self.database.transaction() as rows:
-            return rows.execute(query).fetchall()
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.database.looking() as rows:
+            return rows.execute(query, values).fetchall()
 
 
-def is_new(rows: sqlite3.Connection, subscriber: str, event: str) -> bool:
+def is_new(rows: Rows, subscriber: str, event: str) -> bool:
     """Note who handles an event. Return whether nobody has: at least once may be twice."""
-    noted = rows.execute("INSERT OR IGNORE INTO handled VALUES (?, ?, ?)", (subscriber, event, os.getpid()))
+    noted = rows.execute(
+        "INSERT INTO handled VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (subscriber, event, os.getpid())
+    )
     return noted.rowcount == 1
 
 
-def is_low(rows: sqlite3.Connection, product: int) -> bool:
+def is_low(rows: Rows, product: int) -> bool:
     """Tell whether there is little left of a product."""
     [(is_so,)] = rows.execute("SELECT stock <= reorder_level FROM product WHERE id = ?", (product,))
     return bool(is_so)
 
 
-def move(rows: sqlite3.Connection, product: int, units: int) -> None:
+def move(rows: Rows, product: int, units: int) -> None:
     """Put units of a product into the stock, or take them out."""
     rows.execute(
-        "UPDATE product SET stock = stock + :units, lowest = min(lowest, stock + :units) WHERE id = :product",
+        "UPDATE product SET stock = stock + :units, "
+        "lowest = CASE WHEN stock + :units < lowest THEN stock + :units ELSE lowest END WHERE id = :product",
         {"product": product, "units": units},
     )
 
 
-def order_units(rows: sqlite3.Connection, low: StockLow) -> None:
+def order_units(rows: Rows, low: StockLow) -> None:
     """Have units of a product come in, unless it is discontinued."""
     query = "SELECT reorder_level, discontinued FROM product WHERE id = ?"
     [(reorder_level, is_discontinued)] = rows.execute(query, (low.product,))

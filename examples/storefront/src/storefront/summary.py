@@ -18,11 +18,9 @@ def summarise(outcome: Outcome, seconds: float) -> dict[str, str]:
 
 
 def stock() -> list[tuple[str, int]]:
-    back = sum(sum(records.taken[order].values()) for order in records.put_back_orders)
-    taken = sum(sum(units.values()) for units in records.taken.values())
     return [
-        ("Units sold", taken - back),
-        ("Units put back", back),
+        ("Units sold", records.units_taken - records.units_put_back),
+        ("Units put back", records.units_put_back),
         ("Units restocked", sum(records.restocked.values())),
         ("Price changes", records.price_changes),
     ]
@@ -40,7 +38,7 @@ def events() -> list[tuple[str, int]]:
 def artefacts() -> list[tuple[str, int]]:
     cache = app.cache.stats()
     return [
-        ("Mails", len(app.notification.outbox)),
+        ("Mails", len(app.notification.find(status="sent", since=records.began))),
         ("Invoices", sum(1 for _ in app.file.list("invoices/"))),
         ("Gateway time-outs", gateway.timeouts),
         ("Cache hits", cache.hits),
