@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from pilotis.bridge import drive
 from pilotis.errors import BlockingCallInEventLoopError
 from pilotis.modules.locking import Leadership, Locking
 from pilotis.providers import Context, Grant, LockRequest
@@ -88,6 +89,22 @@ def test_an_election_that_fails_is_tried_again(
         monkeypatch.setattr(provider, "acquire", acquire)
         clock.advance(1)
         until(lambda: leader.leading)
+
+
+def test_closing_waits_for_the_revoked_only_so_long(
+    provider: MemoryLocking, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader whose work does not end does not keep the module open; its lock is kept from others until its ttl."""
+    monkeypatch.setattr("pilotis.modules.locking.portable.STOP_SECONDS", 0.05)
+    locking = Locking(provider, context=Context(clock=clock))
+    ended = threading.Event()
+    leader = locking.lead("a", on_elected=print, on_revoked=ended.wait)
+    until(lambda: leader.leading)
+    locking.close()
+    assert not leader.leading
+    assert drive(provider.inspect("a")) is not None
+    ended.set()
+    locking.context.runtime.stop()
 
 
 async def test_functions_run_on_the_loop_of_the_app(locking: Locking) -> None:

@@ -87,6 +87,14 @@ class Leadership:
 
     stop = blocking(astop)
 
+    async def give_up(self, seconds: float) -> None:
+        """Stop, and wait no longer than so many seconds for `on_revoked`: the module closes."""
+        job = self._job
+        if job is not None and self._epoch is self._keeper.epoch:
+            self._stop.set()
+            job.cancel()
+            await job.ended.wait(seconds)
+
     async def __aenter__(self) -> Self:
         return self
 

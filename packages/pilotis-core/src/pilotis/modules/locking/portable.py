@@ -14,7 +14,7 @@ from pilotis.ids import new_id
 from pilotis.keys import KeyTemplate, check_flag, check_text
 from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.locking.hold import Hold
-from pilotis.modules.locking.keeper import Keeper
+from pilotis.modules.locking.keeper import STOP_SECONDS, Keeper
 from pilotis.modules.locking.leadership import LONGEST_CAMPAIGN, Leadership
 from pilotis.modules.locking.lease import Lease
 from pilotis.modules.locking.provider import Grant, LockingCapability, LockingProvider, LockRequest, LockState
@@ -262,7 +262,8 @@ class Locking(Portable[LockingProvider]):
         self._keeper.start()
 
     async def _stopping(self) -> None:
-        await gather(*(leadership.astop() for leadership in list(self._leaderships)))
+        seconds = self.context.patience(STOP_SECONDS)
+        await gather(*(leadership.give_up(seconds) for leadership in list(self._leaderships)))
         await self._keeper.stop()
 
     def _request(
