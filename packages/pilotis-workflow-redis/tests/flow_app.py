@@ -139,22 +139,9 @@ def nap(seconds: float) -> str:
     return "rested"
 
 
-@workflow("tick")
-def tick() -> None:
-    return None
-
-
-def keep_time() -> None:
-    """Work, and start a run every second."""
-    app.workflow.schedule("* * * * * *", tick, id="every-second")
-    app.run_worker()
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     match sys.argv[1]:
-        case "periodic":
-            keep_time()
         case "async":
             asyncio.run(app.arun_worker())
         case _:

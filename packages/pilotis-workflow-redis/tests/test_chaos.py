@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from pilotis.errors import WorkflowFailedError
 from pilotis_testing.chaos import FULL, eventually, size
-from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 
 LONG = 3_000.0 if FULL else 120.0
@@ -26,7 +24,7 @@ Scenes = Callable[..., Any]
 
 def test_every_run_ends_while_workers_are_killed_and_redis_is_restarted(set_scene: Scenes, kept: RedisServer) -> None:
     """Each step is recorded once; what failed is wholly compensated; what ran twice was in the hands of the killed."""
-    count, kills, dice = size(150, 1_000), size(4, 40), random.Random(7)
+    count, kills, dice = size(100, 1_000), size(3, 40), random.Random(7)
     scene = set_scene(kept.url, liveness=3, max_crashes=1_000)
     for colour in ("blocking", "async", "blocking"):
         scene.team.start(colour)
@@ -35,7 +33,7 @@ def test_every_run_ends_while_workers_are_killed_and_redis_is_restarted(set_scen
     for turn in range(1, kills + 1):
         share = len(STEPS) * count * turn / (kills + 2)
         eventually(lambda share=share: len(scene.journal.read()) > share, LONG)
-        if turn == kills // 2:
+        if turn == (kills + 1) // 2:
             kept.kill()
             kept.start()
         scene.team.kill(dice.choice(scene.team.members))
@@ -77,7 +75,7 @@ def check_run(scene: Any, number: int) -> None:
     assert {("done", step) for step in STEPS[: 5 if number % 10 else 4]} <= noted.keys()
 
 
-@pytest.mark.parametrize("colour", ["blocking", "async"])
+@pytest.mark.parametrize("colour", ["blocking", "async"] if FULL else ["async"])
 def test_a_stopped_worker_writes_in_vain(set_scene: Scenes, redis_url: str, colour: str) -> None:
     """Once its liveness is over another one finishes its runs; what it writes when it goes on is refused."""
     scene = set_scene(redis_url, liveness=1)
@@ -147,50 +145,8 @@ def test_a_timer_outlives_its_worker(set_scene: Scenes, redis_url: str) -> None:
     """A sleep that began with one worker ends with another, which was not there then."""
     scene = set_scene(redis_url, liveness=1)
     worker = scene.start()
-    run = scene.run(scene.flows.nap, 3, id="nap")
+    run = scene.run(scene.flows.nap, 2, id="nap")
     eventually(lambda: run.status() == "waiting")
     scene.team.kill(worker)
     scene.start("async")
     assert "rested" == run.result(timeout=LONG)
-
-
-def test_a_schedule_fires_once_however_many_keep_the_time(set_scene: Scenes, redis_url: str) -> None:
-    """Three processes do; one that is killed is not missed."""
-    scene = set_scene(redis_url, liveness=1)
-    for _ in range(3):
-        scene.team.start("periodic")
-    eventually(lambda: len(scene.statuses(name="tick")) >= 2)
-    scene.team.kill(scene.team.members[0])
-    before = len(scene.statuses(name="tick"))
-    eventually(lambda: len(scene.statuses(name="tick")) >= before + 2)
-    fires = [float(id.partition("@")[2]) for id in scene.statuses(name="tick")]
-    assert len(set(fires)) == len(fires)
-    assert all(fire == round(fire) for fire in fires)
-    assert before <= time.time() - min(fires) + 2
-
-
-@pytest.mark.parametrize("command", [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal")])
-def test_workers_live_through(set_scene: Scenes, redis_url: str, command: tuple[str, ...]) -> None:
-    """Scripts that are gone and connections that break; the same processes go on."""
-    scene = set_scene(redis_url, liveness=5)
-    scene.start()
-    before = scene.run(scene.flows.gated, "gate", id="before")
-    eventually(lambda: scene.journal.of("hold", "began"))
-    tell(redis_url, *command)
-    scene.open_gate("gate")
-    assert before.result(timeout=LONG)
-    assert [1, 2, 3, 4, 5] == scene.run(scene.flows.load, 1, id="after").result(timeout=LONG)
-    assert 0 == scene.team.count_out()
-
-
-def test_workers_go_on_after_a_database_was_emptied(set_scene: Scenes, redis_url: str) -> None:
-    """What was in it is gone; what comes after that is worked on."""
-    scene = set_scene(redis_url, liveness=1)
-    scene.start()
-    scene.run(scene.flows.gated, "gate", id="before")
-    eventually(lambda: scene.journal.of("hold", "began"))
-    tell(redis_url, "FLUSHALL")
-    scene.open_gate("gate")
-    assert [1, 2, 3, 4, 5] == scene.run(scene.flows.load, 1, id="after").result(timeout=LONG)
-    assert {"after": "completed"} == scene.statuses()
-    assert 0 == scene.team.count_out()

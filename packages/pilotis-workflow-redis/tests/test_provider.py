@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from pilotis import Pilotis
-from pilotis.bridge import drive
+from pilotis import Pilotis, step, workflow
+from pilotis.bridge import drive, run_blocking
 from pilotis.errors import ConnectionFailedError, InvalidInputError
-from pilotis.providers import Ending, Fence, FencedError, RunQuery
+from pilotis.providers import Ending, Fence, FencedError, Letter, RunQuery
 from pilotis_testing import Colour
 from pilotis_testing.chaos import AnswerCutter, eventually
 from pilotis_testing.colours import together
@@ -24,9 +24,6 @@ from pilotis_workflow_redis import RedisWorkflows, RedisWorkflowsOptions
 from redis.exceptions import RedisError
 
 BASE = "{pilotis:workflows:pilotis}"
-DEAD = 1.0
-"""The liveness of workers that are to be taken for dead."""
-
 Make = Callable[..., RedisWorkflows]
 
 
@@ -62,8 +59,8 @@ def kill(url: str, worker: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"space": "a b"}, "space: expected 1 to 200 characters without spaces and braces"),
-        ({"space": "{shop}"}, "space: expected"),
+        ({"namespace": "a b"}, "namespace: expected 1 to 200 characters without spaces and braces"),
+        ({"namespace": "{shop}"}, "namespace: expected"),
         ({"liveness": 0.1}, "liveness: expected"),
         ({"stall": 0}, "stall: expected"),
         ({"max_crashes": 0}, "max_crashes: expected 1 or more, got 0"),
@@ -137,7 +134,7 @@ async def test_a_waiting_claim_is_rung_for_what_it_learned_meanwhile(store: Redi
     flows = {("other", "1")}
 
     async def later() -> list[Any]:
-        await asyncio_free(lambda: tell_rings(store))
+        await holds(lambda: tell_rings(store))
         flows.add(("flow", "1"))
         await store.start(a_run("r1"))
         return []
@@ -146,10 +143,8 @@ async def test_a_waiting_claim_is_rung_for_what_it_learned_meanwhile(store: Redi
     assert ["r1"] == [one.run.id for one in claimed]
 
 
-async def asyncio_free(condition: Callable[[], bool]) -> None:
+async def holds(condition: Callable[[], bool]) -> None:
     """Wait in either colour until a condition holds."""
-    from pilotis.bridge import run_blocking
-
     await run_blocking(eventually, condition)
 
 
@@ -164,7 +159,7 @@ async def test_each_of_several_runs_rings_a_worker_of_its_own(make: Make, colour
     stores = [make() for _ in range(3)]
 
     async def later() -> list[Any]:
-        await asyncio_free(lambda: tell(str(stores[0].options.url), "SCARD", f"{BASE}:i:") == 3)
+        await holds(lambda: tell(str(stores[0].options.url), "SCARD", f"{BASE}:i:") == 3)
         for number in range(3):
             await stores[0].start(a_run(f"r{number}"))
         return []
@@ -177,7 +172,7 @@ async def test_each_of_several_runs_rings_a_worker_of_its_own(make: Make, colour
 async def test_a_claim_that_is_given_up_leaves_nothing_behind(store: RedisWorkflows) -> None:
     """What it had just been given is given out again by the next one."""
     task = asyncio.ensure_future(store.claim("w", FLOWS, 1, 30))
-    await asyncio_free(lambda: tell_rings(store))
+    await holds(lambda: tell_rings(store))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -239,8 +234,8 @@ async def test_a_run_that_workers_die_of_is_stuck(make: Make, redis_url: str, co
         [one] = await dying.claim(worker, FLOWS, 1, 30)
         kill(redis_url, worker)
         if worker == "first":
-            await asyncio_free(lambda: drive(living.load("r1")).status == "pending")  # pyright: ignore[reportOptionalMemberAccess]
-    await asyncio_free(lambda: drive(living.load("r1")).status == "stuck")  # pyright: ignore[reportOptionalMemberAccess]
+            await holds(lambda: drive(living.load("r1")).status == "pending")  # pyright: ignore[reportOptionalMemberAccess]
+    await holds(lambda: drive(living.load("r1")).status == "stuck")  # pyright: ignore[reportOptionalMemberAccess]
     run = await known(living, "r1")
     assert (2, "", "WorkerDiedError") == (run.crashes, run.worker, run.error and run.error.type)
     again = await living.rewind("r1", one.run.epoch, set(), None)
@@ -270,12 +265,10 @@ async def test_nothing_is_left_of_a_run_whose_retention_is_over(
     await store.start(a_run("r1", retention=0.001))
     mine = fence(await claim(store))
     await store.park(mine, [waiting("s", signal="go"), waiting("t", 1, due=store.context.clock.time() + 60)], None)
-    from pilotis.providers import Letter
-
     for name in ("go", "early"):
         await store.signal("r1", name, Letter(b"1"), f"id of {name}")
     await store.finish(fence(await claim(store)), Ending(status="completed", result=b"1"))
-    await asyncio_free(lambda: drive(store.fire()) is None)
+    await holds(lambda: drive(store.fire()) is None)
     left = {key.decode().removeprefix(f"{BASE}:").partition(":")[0] for key in tell(redis_url, "KEYS", "*")}
     assert not before
     assert {"names", "seq", "hands", "w", "wi", "o", "b", "news", "i"} >= left
@@ -304,8 +297,6 @@ async def test_find_looks_only_at_what_fits(store: RedisWorkflows, colour: Colou
 
 async def test_a_letter_with_any_bytes_arrives_whole(store: RedisWorkflows, colour: Colour) -> None:
     """Names, keys and ids with spaces, colons and characters of any script, too."""
-    from pilotis.providers import Letter
-
     id, signal, result = "ordre: é/1 2", "@child:a b:c", bytes(range(256))
     await store.start(a_run(id))
     one = await claim(store)
@@ -317,6 +308,44 @@ async def test_a_letter_with_any_bytes_arrives_whole(store: RedisWorkflows, colo
 
 
 # Outages
+
+
+@step
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@workflow("sums")
+def sums(number: int) -> int:
+    return add(add(number, 1), workflow.wait_for("more", type=int))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal"), pytest.param(("FLUSHALL",), marks=pytest.mark.slow)],
+)
+def test_workers_go_on_after(redis_url: str, command: tuple[str, ...]) -> None:
+    """Scripts that are gone, connections that break, a database that was emptied: only what was in that is gone."""
+    with Pilotis({"name": "shop", "workflow": {"url": redis_url, "liveness": 1}}) as app:
+        before = app.workflow.start(sums, 1, id="before")
+        eventually(lambda: before.status() == "waiting")
+        tell(redis_url, *command)
+        after = again_and_again(lambda: app.workflow.start(sums, 2, id="after"))
+        runs = [after] if command == ("FLUSHALL",) else [before, after]
+        for run in runs:
+            again_and_again(lambda run=run: run.signal("more", 10, id="once"))
+        assert [12, 13][-len(runs) :] == [run.result(timeout=30) for run in runs]
+        assert {run.id: "completed" for run in runs} == {run.id: run.status for run in app.workflow.find()}
+
+
+def again_and_again(call: Callable[[], Any]) -> Any:
+    """Call until the connections are there again."""
+    for _ in range(20):
+        try:
+            return call()
+        except ConnectionFailedError:
+            continue
+    return call()
 
 
 async def test_verbs_fail_with_typed_errors_while_redis_is_away(

@@ -1,4 +1,4 @@
-"""How what belongs to the runs of a service is called in Redis. docs/design/workflow.md says what is under each key."""
+"""How what belongs to runs is called in Redis. docs/design/workflow.md says what is under each key."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pilotis_redis.lanes.keys import BusKeys
 
 
 class RunKeys(BusKeys):
-    """The keys of a service's runs. They share a hash tag, and so a node of a cluster.
+    """The keys of the runs of a namespace. They share a hash tag, and so a node of a cluster.
 
     Those of workers are the same as of lanes. Scripts make most of the others themselves, of `base`.
     """
 
-    def __init__(self, space: str, service: str) -> None:
-        super().__init__(f"{space}:{_without_braces(service)}")
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"pilotis:workflows:{namespace}")
         self.base = f"{self.prefix}:"
         self.listened = f"{self.base}listened"
         """There while somebody is told what happens to runs."""
@@ -31,6 +31,6 @@ class RunKeys(BusKeys):
         return f"{self.base}e:{id}"
 
 
-def _without_braces(service: str) -> str:
+def without_braces(service: str) -> str:
     """Return a name that cannot end the hash tag, and is no other one's."""
     return service.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")

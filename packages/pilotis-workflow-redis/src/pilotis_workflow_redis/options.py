@@ -15,8 +15,8 @@ class RedisWorkflowsOptions(RedisOptions, frozen=True, kw_only=True, forbid_unkn
     Raises `InvalidInputError` naming the option, also for what is wrong with a connection.
     """
 
-    space: str = "pilotis:workflows"
-    """What all keys begin with, in braces and followed by the service. Services never see one another's runs."""
+    namespace: str | None = None
+    """Whoever names the same one has the same runs. Without it, that is the app's name."""
     liveness: float = 15
     """How long a process that works is taken for alive after a sign of life. Then others take over its runs."""
     stall: float = 60
@@ -26,10 +26,10 @@ class RedisWorkflowsOptions(RedisOptions, frozen=True, kw_only=True, forbid_unkn
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if re.fullmatch(r"[^{}\s]{1,200}", self.space) is None:
+        if self.namespace is not None and re.fullmatch(r"[^{}\s]{1,200}", self.namespace) is None:
             raise InvalidInputError(
-                "space: expected 1 to 200 characters without spaces and braces, such as 'shop:runs', "
-                f"got {self.space!r}"
+                "namespace: expected 1 to 200 characters without spaces and braces, such as 'shop', "
+                f"got {self.namespace!r}"
             )
         for name, least in (("liveness", 0.5), ("stall", 0.1)):
             seconds(getattr(self, name), name, minimum=least)

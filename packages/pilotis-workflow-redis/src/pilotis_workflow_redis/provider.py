@@ -33,7 +33,7 @@ from pilotis_redis.link import each_stream
 from redis.exceptions import RedisClusterException, RedisError
 
 from pilotis_workflow_redis.claims import LONGEST, Claimant, flow_name
-from pilotis_workflow_redis.keys import RunKeys
+from pilotis_workflow_redis.keys import RunKeys, without_braces
 from pilotis_workflow_redis.lives import Life, Rescue
 from pilotis_workflow_redis.options import RedisWorkflowsOptions
 from pilotis_workflow_redis.records import (
@@ -106,7 +106,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
 
     @cached_property
     def _keys(self) -> RunKeys:
-        return RunKeys(self.options.space, self.context.name)
+        return RunKeys(self.options.namespace or without_braces(self.context.name))
 
     @cached_property
     def _reads(self) -> RedisLink:

@@ -1,6 +1,6 @@
 -- What the scripts of runs share; it stands before each of them. docs/design/workflow.md says what is under each key.
 --
--- KEYS[1] is what all keys of a service begin with, its hash tag included. The other keys are made of it here: which of them a script needs shows
+-- KEYS[1] is what all keys of a namespace begin with, its hash tag included. The other keys are made of it here: which of them a script needs shows
 -- only when it looks. Times are milliseconds of the server's clock. What may be missing is given as '' or as '=' and the text.
 
 local HEAD = {'made', 'status', 'epoch', 'worker', 'updated', 'deadline', 'result', 'error', 'cancelled', 'verdict', 'crashes'}
