@@ -25,7 +25,7 @@ from pilotis_testing.s3 import KEY, REGION, SECRET, MotoServer, client_of
 
 MIB = 1024 * 1024
 CONTENT = bytes(range(256)) * (4096 * size(64, 16))
-ROUNDS = size(9, 2)
+ROUNDS = size(9, 3)
 GOAL = 1.2
 
 

@@ -24,8 +24,8 @@ from pilotis_testing.s3 import S3Space, Trouble
 
 MIB = 1024 * 1024
 PART = 5 * MIB
-LARGE = bytes(range(256)) * (12 * 1024 * 4) + b"end"
-"""Twelve MiB, and a little more: three parts."""
+LARGE = bytes(range(256)) * (10 * 1024 * 4) + b"end"
+"""Ten MiB, and a little more: three parts, the last one of three bytes."""
 
 LOST = Trouble(cut_answer=-1)
 

@@ -67,11 +67,13 @@ class Connection:
 
 def make_client(options: S3FilesOptions) -> Any:
     """Return a client as the options say, whose every time-out, limit and way of signing is set."""
+    from boto3.session import Session  # pyright: ignore[reportMissingTypeStubs]
     from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": _addressing(options)},
+        # Every body has a Content-MD5, which is signed: to sign a second digest of it would cost as much again.
+        s3={"addressing_style": _addressing(options), "payload_signing_enabled": False},
         connect_timeout=options.connect_timeout,
         read_timeout=options.timeout,
         max_pool_connections=options.max_connections,
@@ -81,10 +83,12 @@ def make_client(options: S3FilesOptions) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client = _session(options).create_client(
+    session: Any = Session(botocore_session=_session(options))
+    client = session.client(
         "s3", region_name=_region(options), endpoint_url=options.endpoint_url, config=config
     )
-    client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
+    for operation in ("CompleteMultipartUpload", "DeleteObjects"):
+        client.meta.events.register(f"before-sign.s3.{operation}", _add_md5)
     return client
 
 
@@ -99,7 +103,7 @@ def _addressing(options: S3FilesOptions) -> str:
 
 
 def _add_md5(request: Any, **_: object) -> None:
-    """S3 wants a digest here, and some servers know no other one than this."""
+    """Where boto3 takes none from us. Some servers want a digest of what is to be deleted, and know no other one."""
     request.headers["Content-MD5"] = Part.of(request.body).md5
 
 
