@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,47 +12,90 @@ from pilotis import Pilotis
 from pilotis.bridge import drive
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
 from pilotis_testing.clock import ManualClock
-from pilotis_testing.postgres import tell
+from pilotis_testing.postgres import VARIABLE, Database, tell
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND NOT granted"
-STILL = """
-CREATE TABLE still (moment timestamptz);
-INSERT INTO still VALUES (to_timestamp({now}));
-CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT moment FROM public.still';
+STOPPED = """
+CREATE SCHEMA stopped;
+CREATE TABLE stopped.clock AS SELECT clock_timestamp() AS moment;
+CREATE FUNCTION stopped.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+AS 'SELECT moment FROM stopped.clock';
+"""
+"""A clock that stands still, so that a slow machine changes nothing."""
+STOP = """
 DO $$ BEGIN
-    EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database());
+    EXECUTE format('ALTER DATABASE %I SET search_path = public, stopped, pg_catalog', current_database());
 END $$;
 """
-"""Time stands still for the functions of the table: a slow machine changes nothing."""
-ADVANCE = "UPDATE still SET moment = moment + make_interval(secs => %s)"
+CLEAN = """
+DELETE FROM pilotis_locks;
+DELETE FROM pilotis_locks_queue;
+DROP TABLE IF EXISTS kept;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET ALL', current_database()); END $$;
+"""
 
 
 class PostgresClock(ManualClock):
-    """A manual clock that the database goes by, too. Who waits in the server waits on it."""
+    """A manual clock that knows who waits in the server."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        tell(url, STILL.format(now=self.time()))
-        self._connection = psycopg.connect(url, autocommit=True)
+        self.connection = psycopg.connect(url, autocommit=True)
 
     @property
     def waiting(self) -> int:
-        row = self._connection.execute(WAITING).fetchone()
+        row = self.connection.execute(WAITING).fetchone()
         assert row is not None
         return super().waiting + row[0]
 
+
+class StoppedClock(PostgresClock):
+    """One that the functions of the database go by, too."""
+
+    def __init__(self, url: str) -> None:
+        tell(url, STOP)
+        super().__init__(url)
+        self.connection.execute("UPDATE stopped.clock SET moment = to_timestamp(%s)", (self.time(),))
+
     def advance(self, seconds: float) -> None:
-        self._connection.execute(ADVANCE, (seconds,))
+        self.connection.execute("UPDATE stopped.clock SET moment = moment + make_interval(secs => %s)", (seconds,))
         super().advance(seconds)
 
-    def close(self) -> None:
-        self._connection.close()
+
+@pytest.fixture(scope="session")
+def _locks_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database that has what every mode needs."""
+    lasting = os.environ.get(VARIABLE)
+    database = Database(lasting or request.getfixturevalue("postgres_server").url, "locks")
+    database.make()
+    migrate(database.url)
+    tell(database.url, STOPPED)
+    yield database
+    if lasting:
+        database.remove()
 
 
 @pytest.fixture
-def migrated(postgres_url: str) -> None:
-    """Make what every mode needs."""
-    migrate(postgres_url)
+def locks_url(_locks_database: Database) -> str:
+    """The URL of a database that has what every mode needs, and no locks."""
+    _locks_database.reset(CLEAN)
+    return _locks_database.url
+
+
+@pytest.fixture
+def clock(locks_url: str) -> Iterator[PostgresClock]:
+    """A clock that knows who waits in the server."""
+    clock = PostgresClock(locks_url)
+    yield clock
+    clock.connection.close()
+
+
+@pytest.fixture
+def stopped_clock(locks_url: str) -> Iterator[StoppedClock]:
+    """A clock that the database goes by, too."""
+    clock = StoppedClock(locks_url)
+    yield clock
+    clock.connection.close()
 
 
 def migrate(url: str) -> list[str]:
@@ -64,11 +108,9 @@ def migrate(url: str) -> list[str]:
 
 
 @pytest.fixture
-def clock(postgres_url: str, migrated: None) -> Iterator[PostgresClock]:
-    """A clock that takes what is in the database along."""
-    clock = PostgresClock(postgres_url)
-    yield clock
-    clock.close()
+def migrated(postgres_url: str) -> None:
+    """Make what every mode needs in the database of `postgres_url`."""
+    migrate(postgres_url)
 
 
 @pytest.fixture

@@ -37,28 +37,28 @@ time.sleep(60)
 
 
 @pytest.fixture(params=["transaction", "session"])
-def app(request: pytest.FixtureRequest, postgres_url: str, migrated: None, make_app: MakeApp) -> Pilotis:
+def app(request: pytest.FixtureRequest, locks_url: str, make_app: MakeApp) -> Pilotis:
     """An app in each mode of advisory locks."""
-    return make_app(postgres_url, mode=request.param)
+    return make_app(locks_url, mode=request.param)
 
 
 # Connections
 
 
-async def test_a_connection_that_ended_loses_its_lease(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_a_connection_that_ended_loses_its_lease(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """The block learns it at the next look, a third of the ttl later at most, and at its end in any case."""
     locking = colour.voice(app.locking)
     kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
 
     async def until_lost() -> None:
         async with locking.hold("order:1", ttl=0.3) as lease:
-            await run_blocking(tell, postgres_url, kill)
+            await run_blocking(tell, locks_url, kill)
             assert await lease.lost.wait(PATIENCE)
 
     async def until_gone() -> None:
         async with locking.hold("order:1"):
-            await run_blocking(tell, postgres_url, kill)
-            await run_blocking(until, lambda: tell(postgres_url, ADVISORY) == [(0,)])
+            await run_blocking(tell, locks_url, kill)
+            await run_blocking(until, lambda: tell(locks_url, ADVISORY) == [(0,)])
 
     with pytest.raises(LockLostError):
         await until_lost()
@@ -69,16 +69,14 @@ async def test_a_connection_that_ended_loses_its_lease(app: Pilotis, postgres_ur
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-async def test_one_statement_looks_after_all_leases(
-    postgres_url: str, migrated: None, mode: Any, colour: Colour
-) -> None:
+async def test_one_statement_looks_after_all_leases(locks_url: str, mode: Any, colour: Colour) -> None:
     """However many are held."""
-    provider = PostgresLocks(PostgresLocksOptions(url=postgres_url, mode=mode))
+    provider = PostgresLocks(PostgresLocksOptions(url=locks_url, mode=mode))
     app = Pilotis({"name": "shop", "locking": provider})
     locking = colour.voice(app.locking)
     leases = [await locking.acquire(f"order:{number}") for number in range(10)]
-    tell(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' LIMIT 3")
-    await run_blocking(until, lambda: tell(postgres_url, ADVISORY) == [(7,)])
+    tell(locks_url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' LIMIT 3")
+    await run_blocking(until, lambda: tell(locks_url, ADVISORY) == [(7,)])
     answers = await provider.renew([lease.grant for lease in leases])
     assert sorted(answers) == [False] * 3 + [True] * 7
     assert answers == [await lease.release() for lease in leases]
@@ -98,9 +96,9 @@ async def test_a_restart_loses_every_lease(own_postgres: PostgresServer, make_ap
     assert await after.release() is True
 
 
-async def test_each_lock_has_a_connection(postgres_url: str, migrated: None, make_app: MakeApp, colour: Colour) -> None:
+async def test_each_lock_has_a_connection(locks_url: str, make_app: MakeApp, colour: Colour) -> None:
     """The error of the one that is too many says what to do, and others work on."""
-    locking = colour.voice(make_app(postgres_url, max_connections=3).locking)
+    locking = colour.voice(make_app(locks_url, max_connections=3).locking)
     leases = [await locking.acquire(f"order:{number}") for number in range(3)]
     with pytest.raises(ThrottledError, match=r"3 locks are held .* raise max_connections, or set mode"):
         await locking.acquire("order:3")
@@ -109,10 +107,10 @@ async def test_each_lock_has_a_connection(postgres_url: str, migrated: None, mak
     assert [True] * 3 == [await lease.release() for lease in leases]
 
 
-def test_a_lock_ends_with_its_event_loop(app: Pilotis, postgres_url: str) -> None:
+def test_a_lock_ends_with_its_event_loop(app: Pilotis, locks_url: str) -> None:
     """Nobody could let it go any more."""
     lease = asyncio.run(app.locking.aacquire("order:1"))
-    until(lambda: tell(postgres_url, ADVISORY) == [(0,)])
+    until(lambda: tell(locks_url, ADVISORY) == [(0,)])
     assert lease.release() is False
 
 
@@ -141,10 +139,10 @@ def test_a_loop_that_has_stopped_is_not_waited_for(app: Pilotis) -> None:
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_a_killed_holder_frees_at_once(postgres_url: str, migrated: None, mode: str, make_app: MakeApp) -> None:
+def test_a_killed_holder_frees_at_once(locks_url: str, mode: str, make_app: MakeApp) -> None:
     """Its connection ends with it, whatever the ttl."""
-    app = make_app(postgres_url, mode=mode)
-    settings = {"name": "shop", "locking": {"url": postgres_url, "mode": mode}}
+    app = make_app(locks_url, mode=mode)
+    settings = {"name": "shop", "locking": {"url": locks_url, "mode": mode}}
     command = [sys.executable, "-c", HOLDER.format(settings=settings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -158,7 +156,7 @@ def test_a_killed_holder_frees_at_once(postgres_url: str, migrated: None, mode: 
 # Waiting
 
 
-async def test_many_waiters_send_nothing(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_many_waiters_send_nothing(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """Each waits in the server, and is served in turn."""
     locking = colour.voice(app.locking)
     lease = await locking.acquire("order:1")
@@ -167,14 +165,14 @@ async def test_many_waiters_send_nothing(app: Pilotis, postgres_url: str, colour
         await (await locking.acquire("order:1", wait=PATIENCE)).release()
 
     async def look() -> None:
-        await run_blocking(waiting_for, postgres_url, 8)
+        await run_blocking(waiting_for, locks_url, 8)
         await lease.release()
 
     await together(*[wait] * 8, look)
-    assert tell(postgres_url, ADVISORY) == [(0,)]
+    assert tell(locks_url, ADVISORY) == [(0,)]
 
 
-async def test_the_wait_is_for_all_keys_together(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_the_wait_is_for_all_keys_together(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """And not for each of them anew."""
     locking = colour.voice(app.locking)
     held = [await locking.acquire(key) for key in ("a", "b", "c")]
@@ -185,16 +183,16 @@ async def test_the_wait_is_for_all_keys_together(app: Pilotis, postgres_url: str
             await locking.acquire(["a", "b", "c"], wait=1.0)
 
     async def free_some() -> None:
-        await run_blocking(waiting_for, postgres_url, 1)
+        await run_blocking(waiting_for, locks_url, 1)
         await held[0].release()
 
     await together(wait, free_some)
     assert time.monotonic() - began >= 0.99
     assert [True, True] == [await lease.release() for lease in held[1:]]
-    assert tell(postgres_url, ADVISORY) == [(0,)]
+    assert tell(locks_url, ADVISORY) == [(0,)]
 
 
-def test_a_grant_at_the_moment_of_the_time_out_leaves_nothing(app: Pilotis, postgres_url: str) -> None:
+def test_a_grant_at_the_moment_of_the_time_out_leaves_nothing(app: Pilotis, locks_url: str) -> None:
     """PostgreSQL may time out and grant at once: then it is the caller's, or nobody's."""
     for number in range(30):
         holder = app.locking.acquire("order:1")
@@ -203,16 +201,16 @@ def test_a_grant_at_the_moment_of_the_time_out_leaves_nothing(app: Pilotis, post
         with suppress(LockNotAcquiredError):
             app.locking.acquire("order:1", wait=0.05).release()
         timer.join()
-        assert tell(postgres_url, ADVISORY) == [(0,)]
+        assert tell(locks_url, ADVISORY) == [(0,)]
 
 
-def test_an_administrator_who_cancels_is_no_time_out(app: Pilotis, postgres_url: str) -> None:
+def test_an_administrator_who_cancels_is_no_time_out(app: Pilotis, locks_url: str) -> None:
     """The error of the database goes on, at once."""
     holder = app.locking.acquire("order:1")
 
     def cancel() -> None:
-        waiting_for(postgres_url, 1)
-        tell(postgres_url, "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted")
+        waiting_for(locks_url, 1)
+        tell(locks_url, "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted")
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -226,16 +224,16 @@ def test_an_administrator_who_cancels_is_no_time_out(app: Pilotis, postgres_url:
 
 
 @pytest.mark.parametrize("after", [0.03, 0.06])
-def test_an_interrupt_leaves_no_lock(app: Pilotis, postgres_url: str, after: float) -> None:
+def test_an_interrupt_leaves_no_lock(app: Pilotis, locks_url: str, after: float) -> None:
     """Wherever Ctrl-C finds a thread that waits."""
     holder = app.locking.acquire("b")
     with interrupted(after):
         app.locking.acquire(["a", "b"], wait=PATIENCE)
-    assert tell(postgres_url, ADVISORY) == [(1,)]
+    assert tell(locks_url, ADVISORY) == [(1,)]
     assert holder.release() is True
 
 
-def test_a_cancelled_task_leaves_no_lock(app: Pilotis, postgres_url: str) -> None:
+def test_a_cancelled_task_leaves_no_lock(app: Pilotis, locks_url: str) -> None:
     """At every await of acquire, hold and release."""
 
     async def hold() -> None:
@@ -249,7 +247,7 @@ def test_a_cancelled_task_leaves_no_lock(app: Pilotis, postgres_url: str) -> Non
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-            assert tell(postgres_url, ADVISORY) == [(0,)], f"an orphan after {turns} turns"
+            assert tell(locks_url, ADVISORY) == [(0,)], f"an orphan after {turns} turns"
 
     asyncio.run(scenario())
 
@@ -257,10 +255,10 @@ def test_a_cancelled_task_leaves_no_lock(app: Pilotis, postgres_url: str) -> Non
 # The caller's transaction
 
 
-async def test_a_lock_inside_a_transaction_lasts_until_its_end(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_a_lock_inside_a_transaction_lasts_until_its_end(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """It commits or rolls back with what it guards; leaving the block before does not free it."""
     locking = colour.voice(app.locking)
-    async with await _connected(postgres_url, colour) as connection:
+    async with await _connected(locks_url, colour) as connection:
         async with locking.hold("order:1", connection=connection.thing) as lease:
             assert lease.token > 0
             assert not lease.lost
@@ -270,11 +268,11 @@ async def test_a_lock_inside_a_transaction_lasts_until_its_end(app: Pilotis, pos
     assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
 
 
-async def test_a_time_out_does_not_poison_the_transaction(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_a_time_out_does_not_poison_the_transaction(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """What was done before stays, what comes after works, and the caller's own time-outs are as they were."""
     locking = colour.voice(app.locking)
     holder = await locking.acquire("order:1")
-    async with await _connected(postgres_url, colour) as connection:
+    async with await _connected(locks_url, colour) as connection:
         await connection.run("execute", "SET LOCAL lock_timeout = '7s'")
         await connection.run("execute", "CREATE TABLE kept (number int)")
         for wait in (0, 0.05):
@@ -286,28 +284,28 @@ async def test_a_time_out_does_not_poison_the_transaction(app: Pilotis, postgres
         assert await lease.release() is True
         await connection.run("commit")
         assert await lease.release() is False
-    assert tell(postgres_url, "SELECT count(*) FROM kept") == [(0,)]
+    assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
     assert await holder.release() is True
 
 
-async def test_unfit_connections_are_refused(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_unfit_connections_are_refused(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """The error names what was expected, and how to come by it."""
     locking = colour.voice(app.locking)
     with pytest.raises(InvalidInputError, match=r"connection: expected a psycopg.Connection .* got object"):
         await locking.acquire("a", connection=object())
-    async with await _connected(postgres_url, colour, autocommit=True) as connection:
+    async with await _connected(locks_url, colour, autocommit=True) as connection:
         with pytest.raises(InvalidInputError, match=r"commits each statement by itself; begin one"):
             await locking.acquire("a", connection=connection.thing)
-    async with await _connected(postgres_url.rpartition("/")[0] + "/postgres", colour) as connection:
+    async with await _connected(locks_url.rpartition("/")[0] + "/postgres", colour) as connection:
         with pytest.raises(InvalidInputError, match="connection: expected one to the database"):
             await locking.acquire("a", connection=connection.thing)
 
 
-def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, postgres_url: str) -> None:
+def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, locks_url: str) -> None:
     """In blocking use, the error says so."""
 
     async def connect() -> psycopg.AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(postgres_url)
+        return await psycopg.AsyncConnection.connect(locks_url)
 
     loop = asyncio.new_event_loop()
     connection = loop.run_until_complete(connect())
@@ -317,15 +315,15 @@ def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, postgres_url: str
     loop.close()
 
 
-def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis, postgres_url: str) -> None:
+def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis, locks_url: str) -> None:
     """And the transaction goes on."""
 
     async def scenario() -> None:
         holder = await app.locking.aacquire("b")
-        async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        async with await psycopg.AsyncConnection.connect(locks_url) as connection:
             await connection.execute("CREATE TABLE kept (number int)")
             waiter = asyncio.ensure_future(app.locking.aacquire(["a", "b"], wait=PATIENCE, connection=connection))
-            await asyncio.to_thread(waiting_for, postgres_url, 1)
+            await asyncio.to_thread(waiting_for, locks_url, 1)
             waiter.cancel()
             await asyncio.wait([waiter])
             assert waiter.cancelled()
@@ -334,7 +332,7 @@ def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis, postg
         await holder.arelease()
 
     asyncio.run(scenario())
-    assert tell(postgres_url, "SELECT count(*) FROM kept") == [(0,)]
+    assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
 
 
 class _Connection:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
 from pilotis_testing.locking import LockingConformance
 
 
-@pytest.mark.usefixtures("migrated")
 class TestTransactionLocks(LockingConformance):
     @pytest.fixture
-    def provider(self, postgres_url: str) -> PostgresLocks:
-        return PostgresLocks(PostgresLocksOptions(url=postgres_url))
+    def provider(self, locks_url: str) -> PostgresLocks:
+        return PostgresLocks(PostgresLocksOptions(url=locks_url))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("migrated")
 class TestSessionLocks(LockingConformance):
     @pytest.fixture
-    def provider(self, postgres_url: str) -> PostgresLocks:
-        return PostgresLocks(PostgresLocksOptions(url=postgres_url, mode="session"))
+    def provider(self, locks_url: str) -> PostgresLocks:
+        return PostgresLocks(PostgresLocksOptions(url=locks_url, mode="session"))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("migrated")
 class TestTableLocks(LockingConformance):
     @pytest.fixture
-    def provider(self, postgres_url: str) -> PostgresLocks:
-        return PostgresLocks(PostgresLocksOptions(url=postgres_url, mode="table"))
+    def clock(self, stopped_clock: Any) -> Any:
+        return stopped_clock
+
+    @pytest.fixture
+    def provider(self, locks_url: str) -> PostgresLocks:
+        return PostgresLocks(PostgresLocksOptions(url=locks_url, mode="table"))

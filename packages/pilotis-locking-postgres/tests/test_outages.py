@@ -19,6 +19,8 @@ from pilotis_testing.postgres import PostgresServer, tell
 
 MakeApp = Callable[..., Pilotis]
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 MODES = pytest.mark.parametrize("mode", ["transaction", "session", "table"])
 LEFT = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -74,12 +76,11 @@ async def test_a_server_that_is_away_is_told_of(
     assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
 
 
-@pytest.mark.slow
 @pytest.mark.campaign
 @MODES
-def test_contenders_have_fair_shares(postgres_url: str, migrated: None, make_app: MakeApp, mode: str) -> None:
+def test_contenders_have_fair_shares(locks_url: str, make_app: MakeApp, mode: str) -> None:
     """Ten who name two keys in either order never wait in a circle, and none gets less than half of its share."""
-    app = make_app(postgres_url, mode=mode)
+    app = make_app(locks_url, mode=mode)
     most = size(300, 10_000)
     shares: Counter[int] = Counter()
     inside: list[int] = []
@@ -105,12 +106,11 @@ def test_contenders_have_fair_shares(postgres_url: str, migrated: None, make_app
     assert mean / 2 <= min(shares.values()) <= max(shares.values()) <= mean * 2
 
 
-@pytest.mark.slow
 @pytest.mark.campaign
 @MODES
-def test_many_cancellations_leave_no_orphan(postgres_url: str, migrated: None, make_app: MakeApp, mode: str) -> None:
+def test_many_cancellations_leave_no_orphan(locks_url: str, make_app: MakeApp, mode: str) -> None:
     """At every await of acquire, hold and release."""
-    app = make_app(postgres_url, mode=mode)
+    app = make_app(locks_url, mode=mode)
 
     async def hold() -> None:
         async with app.locking.hold("a", "b", wait=PATIENCE, ttl=PATIENCE):
@@ -129,16 +129,15 @@ def test_many_cancellations_leave_no_orphan(postgres_url: str, migrated: None, m
             await cancel(number % 50)
 
     asyncio.run(scenario())
-    assert tell(postgres_url, LEFT) == [(0,)]
-    assert tell(postgres_url, ROWS) == [(0,)]
+    assert tell(locks_url, LEFT) == [(0,)]
+    assert tell(locks_url, ROWS) == [(0,)]
 
 
-@pytest.mark.slow
 @pytest.mark.campaign
 @MODES
-def test_many_interrupts_leave_no_orphan(postgres_url: str, migrated: None, make_app: MakeApp, mode: str) -> None:
+def test_many_interrupts_leave_no_orphan(locks_url: str, make_app: MakeApp, mode: str) -> None:
     """Wherever Ctrl-C finds a thread that waits for a lock."""
-    app = make_app(postgres_url, mode=mode)
+    app = make_app(locks_url, mode=mode)
     holder = app.locking.acquire("b", ttl=3600)
     for number in range(size(10, 1000)):
         with interrupted(0.02 + number % 10 / 1000):

@@ -21,6 +21,8 @@ from pilotis_testing.postgres import PgBouncer, PostgresServer, tell
 
 MakeApp = Callable[..., Pilotis]
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 QUEUED = "SELECT count(*) FROM pilotis_locks_queue WHERE NOT reserved"
 WAITER = """
@@ -32,22 +34,22 @@ Pilotis({settings!r}).locking.acquire("order:1", wait=3600)
 
 
 @pytest.fixture
-def app(postgres_url: str, migrated: None, make_app: MakeApp) -> Pilotis:
+def app(locks_url: str, make_app: MakeApp) -> Pilotis:
     """An app with leases in a table."""
-    return make_app(postgres_url, mode="table")
+    return make_app(locks_url, mode="table")
 
 
-async def test_a_waiter_who_died_holds_nobody_up(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_a_waiter_who_died_holds_nobody_up(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """Its place in the queue ends with the connection by which it would have been woken."""
     locking = colour.voice(app.locking)
     holder = await locking.acquire("order:1", ttl=PATIENCE * 2)
-    settings = {"name": "shop", "locking": {"url": postgres_url, "mode": "table"}}
+    settings = {"name": "shop", "locking": {"url": locks_url, "mode": "table"}}
     command = [sys.executable, "-c", WAITER.format(settings=settings)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as waiter:
-        await run_blocking(until, lambda: tell(postgres_url, QUEUED) == [(1,)], PATIENCE)
+        await run_blocking(until, lambda: tell(locks_url, QUEUED) == [(1,)], PATIENCE)
         waiter.kill()
     gone = "SELECT count(*) FROM pilotis_locks_queue WHERE EXISTS (SELECT FROM pg_stat_get_activity(listener))"
-    await run_blocking(until, lambda: tell(postgres_url, gone) == [(0,)], PATIENCE)
+    await run_blocking(until, lambda: tell(locks_url, gone) == [(0,)], PATIENCE)
     assert await holder.release() is True
     assert await (await locking.acquire("order:1")).release() is True
 
@@ -62,11 +64,9 @@ async def test_a_holder_who_is_gone_frees_at_its_ttl(app: Pilotis, colour: Colou
     assert await lease.release() is True
 
 
-async def test_waiting_sends_nothing(
-    postgres_url: str, migrated: None, monkeypatch: pytest.MonkeyPatch, colour: Colour
-) -> None:
+async def test_waiting_sends_nothing(locks_url: str, monkeypatch: pytest.MonkeyPatch, colour: Colour) -> None:
     """Whoever stands in the queue is not heard of until it is at its head and the key is free."""
-    provider, statements = counting(postgres_url, monkeypatch)
+    provider, statements = counting(locks_url, monkeypatch)
     app = colour.voice(Pilotis({"name": "shop", "locking": provider}))
     locking = colour.voice(app.locking)
     holder = await locking.acquire("order:1", ttl=PATIENCE * 4)
@@ -76,7 +76,7 @@ async def test_waiting_sends_nothing(
         await (await locking.acquire("order:1", wait=PATIENCE)).release()
 
     async def look() -> None:
-        await run_blocking(until, lambda: tell(postgres_url, QUEUED) == [(5,)], PATIENCE)
+        await run_blocking(until, lambda: tell(locks_url, QUEUED) == [(5,)], PATIENCE)
         assert len(statements) == 5 * 2
         await holder.release()
 
@@ -87,10 +87,10 @@ async def test_waiting_sends_nothing(
 
 
 async def test_thousands_of_leases_are_renewed_by_one_statement(
-    postgres_url: str, migrated: None, monkeypatch: pytest.MonkeyPatch
+    locks_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each whole or not at all."""
-    provider, statements = counting(postgres_url, monkeypatch)
+    provider, statements = counting(locks_url, monkeypatch)
     app = Pilotis({"name": "shop", "locking": provider})
     keys = [f"order:{number}" for number in range(5000)]
     leases = [await app.locking.aacquire(keys[start : start + 100], ttl=60) for start in range(0, 5000, 100)]
@@ -115,7 +115,7 @@ def counting(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[PostgresLocks, 
     return provider, statements
 
 
-async def test_a_broken_connection_is_no_news(app: Pilotis, postgres_url: str, colour: Colour) -> None:
+async def test_a_broken_connection_is_no_news(app: Pilotis, locks_url: str, colour: Colour) -> None:
     """Who waits is woken when the listening connection breaks, keeps its place, and is served in turn."""
     locking = colour.voice(app.locking)
     holder = await locking.acquire("order:1", ttl=PATIENCE * 4)
@@ -125,17 +125,17 @@ async def test_a_broken_connection_is_no_news(app: Pilotis, postgres_url: str, c
         await (await locking.acquire("order:1", wait=PATIENCE)).release()
 
     async def look() -> None:
-        await run_blocking(until, lambda: tell(postgres_url, QUEUED) == [(1,)], PATIENCE)
-        before = tell(postgres_url, "SELECT listener, ticket FROM pilotis_locks_queue")
-        tell(postgres_url, cut)
+        await run_blocking(until, lambda: tell(locks_url, QUEUED) == [(1,)], PATIENCE)
+        before = tell(locks_url, "SELECT listener, ticket FROM pilotis_locks_queue")
+        tell(locks_url, cut)
         await run_blocking(
-            until, lambda: tell(postgres_url, "SELECT listener FROM pilotis_locks_queue")[0] != before[0][:1], PATIENCE
+            until, lambda: tell(locks_url, "SELECT listener FROM pilotis_locks_queue")[0] != before[0][:1], PATIENCE
         )
-        assert tell(postgres_url, "SELECT ticket FROM pilotis_locks_queue") == [before[0][1:]]
+        assert tell(locks_url, "SELECT ticket FROM pilotis_locks_queue") == [before[0][1:]]
         await holder.release()
 
     await together(wait, look)
-    assert tell(postgres_url, QUEUED) == [(0,)]
+    assert tell(locks_url, QUEUED) == [(0,)]
 
 
 async def test_behind_a_pooler_waiters_look_from_time_to_time(
@@ -172,7 +172,7 @@ async def test_a_restart_keeps_what_is_held(own_postgres: PostgresServer, make_a
     assert (await locking.acquire("order:1")).token > lease.token
 
 
-def test_a_lost_answer_leaves_nothing(app: Pilotis, postgres_url: str) -> None:
+def test_a_lost_answer_leaves_nothing(app: Pilotis, locks_url: str) -> None:
     """A request that was granted before anybody knew is taken back."""
 
     async def scenario() -> None:
@@ -185,27 +185,27 @@ def test_a_lost_answer_leaves_nothing(app: Pilotis, postgres_url: str) -> None:
             await asyncio.wait([task])
             if not task.cancelled():
                 await task.result().arelease()
-            assert tell(postgres_url, "SELECT count(*) FROM pilotis_locks") == [(0,)]
-            assert tell(postgres_url, "SELECT count(*) FROM pilotis_locks_queue") == [(0,)]
+            assert tell(locks_url, "SELECT count(*) FROM pilotis_locks") == [(0,)]
+            assert tell(locks_url, "SELECT count(*) FROM pilotis_locks_queue") == [(0,)]
 
     asyncio.run(scenario())
 
 
-def test_names_are_one_namespace_s(app: Pilotis, postgres_url: str, make_app: MakeApp) -> None:
+def test_names_are_one_namespace_s(app: Pilotis, locks_url: str, make_app: MakeApp) -> None:
     """Other apps have locks of their own, unless they name the same namespace."""
     app.locking.acquire("order:1")
-    other = Pilotis({"name": "bank", "locking": {"url": postgres_url, "mode": "table"}})
+    other = Pilotis({"name": "bank", "locking": {"url": locks_url, "mode": "table"}})
     assert other.locking.acquire("order:1").release() is True
     assert other.locking.held() == []
     other.close()
-    same = make_app(postgres_url, mode="table", namespace="shop")
+    same = make_app(locks_url, mode="table", namespace="shop")
     assert ["order:1"] == [state.key for state in same.locking.held()]
 
 
-def test_tokens_do_not_go_back(app: Pilotis, postgres_url: str) -> None:
+def test_tokens_do_not_go_back(app: Pilotis, locks_url: str) -> None:
     """Not where a transaction that took one is rolled back."""
     before = app.locking.acquire("order:1").token
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(locks_url) as connection:
         connection.execute("SELECT nextval('pilotis_locks_token')")
         connection.rollback()
     assert app.locking.acquire("order:2").token == before + 2

@@ -42,8 +42,11 @@ log_min_messages = fatal
 jit = off
 """
 
+_END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 _RESET = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
 DO $$
 DECLARE each name;
 BEGIN
@@ -254,9 +257,9 @@ def as_user() -> Sequence[str]:
 class Database:
     """A database of a run: made with it, removed with it, and emptied for each test."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, purpose: str = "test") -> None:
         self._server = server
-        self.name = f"pilotis_test_{os.getpid()}"
+        self.name = f"pilotis_{purpose}_{os.getpid()}"
 
     @cached_property
     def url(self) -> str:
@@ -280,11 +283,16 @@ class Database:
 
     def empty(self) -> None:
         """Remove everything in it, and end the connections that it has, with the locks that they hold."""
+        self.reset(_RESET)
+
+    def reset(self, statements: str) -> None:
+        """End the connections that it has, with the locks that they hold, and run some statements."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(_RESET)
+            connection.execute(_END_OTHERS)
             until(lambda: connection.execute(_OTHERS).fetchone() == (0,))
+            connection.execute(statements.encode())
 
 
 def tell(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
