@@ -104,7 +104,7 @@ def set_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
             environment = {"CHAOS_FOLDER": str(folder), "PYTHONPATH": str(HERE)}
             for name, value in environment.items():
                 monkeypatch.setenv(name, value)
-            monkeypatch.syspath_prepend(str(HERE))
+            monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
             sys.modules.pop("flow_app", None)
             flows = importlib.import_module("flow_app")
             app = Pilotis(whole, role="emit")

@@ -53,7 +53,7 @@ def start_runs(scene: Any, count: int) -> None:
 
 
 def is_done(scene: Any, count: int) -> bool:
-    states = Counter(scene.statuses(name="load").values())
+    states = Counter[str](scene.statuses(name="load").values())
     return states["completed"] + states["compensated"] == count
 
 

@@ -126,7 +126,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         retention = None if run.retention is None else round(run.retention * 1000)
         timed = ("", 0, "") if fire is None else (given(fire.schedule), repr(fire.due), fire.overlap)
         optional = (given(run.deadline), given(retention), given(run.parent))
-        reply = await self._run(
+        reply: Any = await self._run(
             "start",
             run.id,
             encode(run),
@@ -137,10 +137,10 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
             *timed,
             *written(journal),
         )
-        if isinstance(reply, list):
-            return read_head(reply), False
         if reply == 0:
             return None, False
+        if reply != 1:
+            return read_head(reply), False
         await self._stir(flow)
         return run, True
 
