@@ -504,6 +504,21 @@ def test_what_cannot_be_handed_over_is_set_aside(
     ]
 
 
+def test_what_cannot_be_handed_over_holds_up_its_key(sqlite_url: str, connection: sqlite3.Connection) -> None:
+    """While it waits for its next attempt; what came before it in the same batch is handed over, and what is free."""
+    with opened(Shop(sqlite_url, outbox={"backoff": 1_000})) as shop:
+        event = shop.app.event
+        with connection, event.transaction(connection):
+            event.emit("order.placed", 1, key="k")
+            event.emit("order.placed", 0, id="from the future", key="k")
+            event.emit("order.placed", 2, key="k")
+            event.emit("order.placed", 3)
+            connection.execute("UPDATE pilotis_outbox SET body = '{\"v\":9}' WHERE id = 'from the future'")
+        until(lambda: event.outbox.status().retrying == 1)
+        assert [1, 3] == sorted(shop.handled())
+        assert 2 == event.outbox.status().waiting
+
+
 def test_an_app_that_only_emits_relays_nothing(sqlite_url: str, connection: sqlite3.Connection) -> None:
     """Its rows wait for those who work, and are told of once they have waited for long."""
     clock = ManualClock()

@@ -6,7 +6,6 @@ import random
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -52,7 +51,7 @@ if database.startswith("sqlite"):
     outbox["lease"] = 1
 
 def app(**options):
-    return Pilotis({"name": "shop", "role": "emit", "event": {"url": bus, "outbox": outbox | options}})
+    return Pilotis({"name": "shop", "role": "emit", "event": {"url": bus, "timeout": 1, "outbox": outbox | options}})
 
 app().event.outbox  # imports here what each child would else
 for _ in range(int(deaths)):
@@ -197,12 +196,13 @@ def test_an_outage_of_the_bus_slows_the_relay_and_never_stops_it(
     bus = own_redis.url
     consumer(stack, books, bus)
     app = emitter(stack, postgres_url, bus)
-    relays(stack, tmp_path, postgres_url, bus).start("0")
+    crew = relays(stack, tmp_path, postgres_url, bus)
+    crew.start("0")
     write_one(app, books, postgres_url, "before")
     eventually(books.balance)
     own_redis.pause()
     write_one(app, books, postgres_url, "during")
-    time.sleep(size(1, 10))
+    eventually(lambda: "the relay of the outbox waits for what it needs" in crew.printed)
     status = app.event.outbox.status()
     assert (1, 0, 0) == (status.waiting, status.retrying, status.aside)
     own_redis.resume()
