@@ -242,6 +242,7 @@ async def test_a_waiter_whose_wake_up_was_lost_keeps_its_place(make: Make, own_r
     async def cut() -> None:
         await waits(locking, "a", 3)
         assert 0 < tell(own_redis.url, "CLIENT", "KILL", "TYPE", "pubsub")
+        await soon(lambda: 3 == len(tell(own_redis.url, "PUBSUB CHANNELS", f"{LOCKS}:*")), 60)
         await waits(locking, "a", 3)
         await lease.release()
 

@@ -18,8 +18,10 @@ import redis.asyncio
 from pilotis.bridge import drive
 from pilotis.errors import LockNotAcquiredError
 from pilotis.modules.locking import Locking
-from pilotis.providers import Context
+from pilotis.providers import Context, LockRequest
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
+from pilotis_locking_redis.scripts import keys_of
+from pilotis_locking_redis.taking import Taking
 from pilotis_testing.chaos import eventually
 from pilotis_testing.colours import together
 from pilotis_testing.redis import tell
@@ -286,6 +288,33 @@ def test_more_sharers_than_one_script_serves(make: Make, redis_url: str) -> None
     for thread in threads:
         thread.join(LONG)
     assert locking.inspect("a") is None
+
+
+def test_a_queue_that_was_lost_is_made_again_in_its_order(make: Make, redis_url: str) -> None:
+    """Whoever comes back has the number of its place."""
+    locking = make(redis_url)
+    mine = locking.acquire("a", ttl=LONG)
+    provider = RedisLocks(RedisLocksOptions(url=redis_url))
+    first, second = (
+        Taking(
+            provider.link,
+            keys_of("shop"),
+            provider.context.clock,
+            LockRequest(keys=("a",), owner=owner, ttl=LONG, wait=LONG),
+        )
+        for owner in ("first", "second")
+    )
+    for taking in (first, second):
+        assert drive(taking.take(LONG)) is None
+    for field in tell(redis_url, "HKEYS", "{pilotis:locks:shop}:l"):
+        if field.startswith(b"\0"):
+            tell(redis_url, "HDEL", "{pilotis:locks:shop}:l", field)
+    tell(redis_url, "DEL", "{pilotis:locks:shop}:q")
+    for taking in (second, first):
+        assert drive(taking.take(LONG)) is None
+    mine.release()
+    assert [False, True] == [drive(taking.take(LONG)) is not None for taking in (second, first)]
+    drive(provider.close())
 
 
 # Other clients
