@@ -20,6 +20,8 @@ from pilotis.errors import (
 from pilotis_file_s3 import copying
 from pilotis_testing.s3 import S3Space, Trouble
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 LARGE = bytes(range(256)) * (20 * 1024) + b"end"
 """Five MiB, and a little more: two parts."""
@@ -39,7 +41,7 @@ async def test_a_read_goes_on_where_it_broke(files: Any, s3: S3Space, span: tupl
     gets = [seen.headers for seen in s3.proxy.seen if seen.operation == "GetObject" and seen.key == "a.bin"]
     etag = (await files.stat("a.bin")).etag
     assert [None, *[f'"{etag}"'] * (len(gets) - 1)] == [headers["If-Match"] for headers in gets]
-    assert len(gets) > 3
+    assert len(gets) >= 3
 
 
 async def test_a_read_that_breaks_again_and_again(files: Any, s3: S3Space) -> None:

@@ -22,6 +22,8 @@ from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, soon
 from pilotis_testing.s3 import S3Space, Trouble
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 PART = 5 * MIB
 LARGE = bytes(range(256)) * (10 * 1024 * 4) + b"end"
@@ -271,6 +273,3 @@ async def test_a_key_may_be_too_long_with_the_prefix(store: Any) -> None:
     with pytest.raises(InvalidInputError, match="with the prefix"):
         await store(prefix="shop" * 6).put("/".join(["x" * 250] * 4), b"1")
     await store(prefix="shop").put("/".join(["x" * 250] * 4), b"1")
-
-
-pytestmark = pytest.mark.timeout(60)

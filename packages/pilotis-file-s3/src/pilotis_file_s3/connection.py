@@ -84,9 +84,7 @@ def make_client(options: S3FilesOptions) -> Any:
         response_checksum_validation="when_required",
     )
     session: Any = Session(botocore_session=_session(options))
-    client = session.client(
-        "s3", region_name=_region(options), endpoint_url=options.endpoint_url, config=config
-    )
+    client = session.client("s3", region_name=_region(options), endpoint_url=options.endpoint_url, config=config)
     for operation in ("CompleteMultipartUpload", "DeleteObjects"):
         client.meta.events.register(f"before-sign.s3.{operation}", _add_md5)
     return client

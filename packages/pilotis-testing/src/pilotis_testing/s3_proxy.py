@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             size = int(self.headers["Content-Length"] or 0)
             body = self.rfile.read(size if cut is None else min(cut, size))
-            if len(body) < size:
+            if cut is not None or len(body) < size:
                 raise _CutError  # it is not seen: it never came
         return body
 
