@@ -68,11 +68,13 @@ async def test_a_key_that_may_not_send(make: Make, sendgrid_server: SendGridServ
         await make().open()
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
 async def test_a_gateway_without_that_question_is_no_obstacle(
-    make: Make, sendgrid_server: SendGridServer, colour: Colour
+    make: Make, sendgrid_server: SendGridServer, colour: Colour, status: int
 ) -> None:
     """Some stand-ins take mails and nothing else."""
-    await make(base_url=f"{sendgrid_server.url}/gateway").open()
+    sendgrid_server.scopes_fault = status
+    await make().open()
 
 
 async def test_nobody_is_there(make: Make, colour: Colour) -> None:

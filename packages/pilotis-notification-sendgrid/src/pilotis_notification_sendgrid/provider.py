@@ -31,6 +31,8 @@ from pilotis_notification_sendgrid.mails import Mail, as_mail, body_of, calls_fo
 from pilotis_notification_sendgrid.options import SendGridOptions
 
 SCOPE = "mail.send"
+UNKNOWN_QUESTION = (404, 405, 501)
+"""What is answered by who takes mails, and knows nothing else."""
 
 Result = Receipt | Exception
 Results = dict[int, Result]
@@ -66,7 +68,7 @@ class SendGridNotifications(NotificationProvider):
         try:
             answer = await run_blocking(get_scopes, self.options)
         except Exception as error:
-            if getattr(error, "status_code", None) in (404, 405):
+            if getattr(error, "status_code", None) in UNKNOWN_QUESTION:
                 return
             raise self._explained(error) from error
         _check_scopes(answer)
@@ -124,7 +126,7 @@ class SendGridNotifications(NotificationProvider):
         return self._accepted(answer, call)
 
     def _accepted(self, answer: Answer, call: list[Mail]) -> Results:
-        if answer.status != (200 if self.options.sandbox else 202):
+        if answer.status != 202 and not (self.options.sandbox and answer.status == 200):
             return _for_all(call, OperationError(f"SendGrid answered {answer.status}, which does not mean accepted"))
         status = "simulated" if self.options.sandbox else "sent"
         message_id = answer.headers.get("X-Message-Id")

@@ -63,6 +63,8 @@ class SendGridServer:
     def __init__(self) -> None:
         self.key = KEY
         self.scopes = [MAIL_SEND]
+        self.scopes_fault: int | None = None
+        """The status that the question for scopes is answered with, if not as SendGrid does."""
         self.templates = {TEMPLATE}
         self.senders: set[str] | None = None
         """The verified ones; None takes all."""
@@ -164,6 +166,8 @@ class SendGridServer:
 
     def answer_scopes(self, headers: Message) -> tuple[_Answer, dict[str, Any] | None]:
         """Answer the question what a key may do."""
+        if self.scopes_fault is not None:
+            return _Answer(self.scopes_fault), None
         if not self._knows(headers):
             return _Answer(401, [problem(_INVALID_KEY)]), None
         return _Answer(200), {"scopes": self.scopes}
