@@ -16,8 +16,10 @@ import pytest
 from pilotis import Pilotis
 from pilotis.bridge import run_blocking
 from pilotis.errors import InvalidInputError, LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
+from pilotis.modules.locking import Locking
+from pilotis.providers import Context
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
-from pilotis_testing.clock import until
+from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
 from pilotis_testing.postgres import PostgresServer, tell, waiting_for
@@ -170,6 +172,26 @@ async def test_many_waiters_send_nothing(app: Pilotis, locks_url: str, colour: C
 
     await together(*[wait] * 8, look)
     assert tell(locks_url, ADVISORY) == [(0,)]
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_lease_begins_with_the_grant(locks_url: str, mode: Any) -> None:
+    """However long it was waited for."""
+    clock = ManualClock()
+    context = Context(name="shop", clock=clock)
+    locking = Locking(PostgresLocks(PostgresLocksOptions(url=locks_url, mode=mode)), context=context)
+    holder = locking.acquire("order:1")
+    leases: list[Any] = []
+    thread = threading.Thread(target=lambda: leases.append(locking.acquire("order:1", ttl=5, wait=PATIENCE)))
+    thread.start()
+    waiting_for(locks_url, 1)
+    clock.advance(10)
+    holder.release()
+    thread.join()
+    assert leases[0].held
+    assert leases[0].release() is True
+    locking.close()
+    context.runtime.stop()
 
 
 async def test_the_wait_is_for_all_keys_together(app: Pilotis, locks_url: str, colour: Colour) -> None:

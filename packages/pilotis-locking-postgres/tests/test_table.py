@@ -209,3 +209,14 @@ def test_tokens_do_not_go_back(app: Pilotis, locks_url: str) -> None:
         connection.execute("SELECT nextval('pilotis_locks_token')")
         connection.rollback()
     assert app.locking.acquire("order:2").token == before + 2
+
+
+def test_what_ran_out_is_forgotten_when_somebody_opens(app: Pilotis, locks_url: str, make_app: MakeApp) -> None:
+    """Keys that nobody asks for again leave no rows; those of others, and what is held, stay."""
+    app.locking.acquire("order:1", ttl=0.01)
+    kept = app.locking.acquire("order:2", ttl=PATIENCE)
+    until(lambda: app.locking.inspect("order:1") is None)
+    assert tell(locks_url, "SELECT count(*) FROM pilotis_locks") == [(2,)]
+    make_app(locks_url, mode="table").locking.inspect("order:3")
+    assert tell(locks_url, "SELECT key FROM pilotis_locks") == [("order:2",)]
+    assert kept.release() is True

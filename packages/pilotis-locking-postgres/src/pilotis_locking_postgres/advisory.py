@@ -45,13 +45,13 @@ class Advisory:
 
     async def acquire(self, request: LockRequest) -> Grant | None:
         numbers = numbers_of(self._provider.namespace, request.keys)
-        since = self._provider.context.clock.monotonic()
         taken = self._pinned if request.connection is None else self._inside
         handle = await taken(request, numbers)
         if handle is None:
             return None
         try:
-            return grant_of(request, await self._token(), since, handle)
+            token = await self._token()
+            return grant_of(request, token, self._provider.context.clock.monotonic(), handle)
         except BaseException:
             if handle.pin is not None:
                 await finish(self._let_go(handle.pin))
@@ -70,6 +70,9 @@ class Advisory:
             return pin.unpin() and await pin.at_home(self._released(pin, numbers, shared=grant.shared))
         found = await self._holdings([process])
         return all((process, number) in found for number in numbers)
+
+    async def open(self) -> None:
+        """Do nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
         """End the connections, and the locks with them."""

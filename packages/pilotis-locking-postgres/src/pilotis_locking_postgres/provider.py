@@ -81,6 +81,7 @@ class PostgresLocks(PostgresBacked, LockingProvider):
                 path="locking.mode",
             )
         await schema.check(self.postgres, self.options)
+        await self._locks.open()
 
     async def close(self) -> None:
         await self._locks.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 from pilotis.bridge import PerLoop, reset_after_fork, running_loop
 
@@ -109,7 +108,3 @@ class Postgres:
         """Close the connections. Idempotent."""
         await self.listener.close()
         await self._pools.close()
-
-    def native(self, kind: type) -> Any | None:
-        """Return nothing: connections belong to whom they are lent, so there is none to hand out."""
-        return None

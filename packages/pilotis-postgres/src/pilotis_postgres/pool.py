@@ -30,11 +30,6 @@ class Pool:
         self._line: deque[Latch] = deque()
         self._is_closed = False
 
-    @property
-    def in_use(self) -> int:
-        """How many are lent now."""
-        return self._size - self._places
-
     async def take(self, patience: float | None = None) -> Any:
         """Return a connection that works. One that broke since it was last used is replaced by a new one.
 
