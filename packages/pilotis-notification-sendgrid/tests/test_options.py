@@ -52,20 +52,20 @@ def test_a_region_has_its_place() -> None:
 
 async def test_a_good_key_opens(make: Make, colour: Colour) -> None:
     """It may send mails."""
-    await make().open()
+    await make().ping()
 
 
 async def test_a_key_that_is_not_known(make: Make, colour: Colour) -> None:
     """It is told at the start, not with the first mail."""
     with pytest.raises(AuthenticationError, match="SendGrid answered 401"):
-        await make(api_key="SG.other").open()
+        await make(api_key="SG.other").ping()
 
 
 async def test_a_key_that_may_not_send(make: Make, sendgrid_server: SendGridServer, colour: Colour) -> None:
     """What it lacks is named."""
     sendgrid_server.scopes = ["stats.read"]
     with pytest.raises(PermissionDeniedError, match=r"give it the scope mail\.send"):
-        await make().open()
+        await make().ping()
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -74,10 +74,10 @@ async def test_a_gateway_without_that_question_is_no_obstacle(
 ) -> None:
     """Some stand-ins take mails and nothing else."""
     sendgrid_server.scopes_fault = status
-    await make().open()
+    await make().ping()
 
 
 async def test_nobody_is_there(make: Make, colour: Colour) -> None:
     """An unreachable service is told at the start."""
     with pytest.raises(ConnectionFailedError):
-        await make(base_url=f"http://127.0.0.1:{free_port()}").open()
+        await make(base_url=f"http://127.0.0.1:{free_port()}").ping()

@@ -60,9 +60,6 @@ class SendGridNotifications(NotificationProvider):
     def address(self) -> str:
         return self.options.place
 
-    async def open(self) -> None:
-        await self.ping()
-
     async def ping(self) -> None:
         """Ask what the key may do. A gateway in between that does not know the question is no obstacle."""
         try:
