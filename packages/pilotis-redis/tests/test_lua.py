@@ -95,7 +95,7 @@ async def everything(hand: Any) -> None:
     lanes, keys = hand.lanes, hand.lanes.keys
     await hand.declare("a", "b", "empty")
     await emit_all(lanes)
-    await lanes.stage("g", [Push("staged", "a", b"")])
+    await lanes.stage({"g": [Push("staged", "a", b"")]})
     await lanes.release("g")
     for verdict in ("done", "retry", "back", "dead", "dead", "done"):
         await hand.settle((await hand.take("a", most=1))[:1], verdict)

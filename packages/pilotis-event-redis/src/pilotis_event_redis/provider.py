@@ -130,8 +130,8 @@ class RedisEvents(RedisBacked, EventProvider):
     async def emit(self, events: Sequence[OutgoingEvent]) -> list[Emitted]:
         return [_emitted(pushed) for pushed in await self._lanes.emit([self._push(event) for event in events])]
 
-    async def stage(self, group: str, events: Sequence[OutgoingEvent]) -> None:
-        await self._lanes.stage(group, [self._push(event) for event in events])
+    async def stage(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
+        await self._lanes.stage({group: [self._push(event) for event in events] for group, events in groups.items()})
 
     async def release(self, group: str) -> list[Emitted]:
         return [_emitted(pushed) for pushed in await self._lanes.release(group)]

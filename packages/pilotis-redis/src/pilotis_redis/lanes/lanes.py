@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from pilotis.errors import ConflictError
@@ -121,10 +121,12 @@ class Lanes:
 
         return await self._until_fresh(attempt)
 
-    async def stage(self, group: str, pushes: Sequence[Push]) -> None:
-        """Keep entries back, in order, until their group is released or cleared, or this process is dead."""
-        if pushes:
-            await self._groups.stage(group, pushes)
+    async def stage(self, groups: Mapping[str, Sequence[Push]]) -> None:
+        """Keep entries back, in order, until their group is released or cleared, or this process is dead.
+
+        Those of all groups are kept, or none.
+        """
+        await self._groups.stage({group: pushes for group, pushes in groups.items() if pushes})
 
     async def release(self, group: str) -> list[Pushed]:
         """Put what was staged into lanes, all or nothing, and forget the group. An unknown group is empty."""

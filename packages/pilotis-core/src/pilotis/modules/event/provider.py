@@ -273,8 +273,11 @@ class EventProvider(Provider):
         """Tell how each lane is doing, in the order of their ids."""
 
     @abstractmethod
-    async def stage(self, group: str, events: Sequence[OutgoingEvent]) -> None:
-        """With GROUPS: keep events back, in order, until the group is released or cleared, or its process is dead."""
+    async def stage(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
+        """With GROUPS: keep events back, in order, until their group is released or cleared, or its process is dead.
+
+        Those of all groups are kept, or none.
+        """
 
     @abstractmethod
     async def release(self, group: str) -> list[Emitted]:
