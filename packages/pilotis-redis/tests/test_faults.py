@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from pilotis_redis import RedisLink, RedisOptions
 from pilotis_redis.faults import classify, is_lost, mark_unsent
 from pilotis_testing import Colour
 from pilotis_testing.colours import soon, together
+from pilotis_testing.interrupts import interrupted
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer, free_port
 
@@ -199,8 +198,7 @@ def test_an_interrupted_command_leaves_no_answer_behind(own_redis: RedisServer) 
     link = RedisLink(RedisOptions(url=own_redis.url, max_connections=1))
     drive(link.execute("SET", "k", "right"))
     own_redis.pause()
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted():
         drive(link.execute("GET", "other"))
     own_redis.resume()
     assert drive(link.execute("GET", "k")) == b"right"
