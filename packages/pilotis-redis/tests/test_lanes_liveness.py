@@ -136,17 +136,19 @@ def test_nothing_reaches_a_worker_that_is_dead(make_hand: Start, start_worker: S
     assert ("1", 0) == (entry.head.id, entry.head.crashes)
 
 
-async def test_a_worker_whose_bell_is_gone_starts_afresh(make_hand: Start, redis_url: str) -> None:
-    """Nothing could reach it any more: the bell of a machine that slept for long has run out."""
+async def test_a_worker_whose_bell_ran_out_is_given_another_one(make_hand: Start, redis_url: str) -> None:
+    """It keeps its place, and what it has in hand: an outage, or the sleep of a machine, was long, and nobody died."""
     hand = make_hand(redis_url, liveness=LIVENESS)
     await hand.declare("a")
-    await hand.look("a")
-    before = hand.worker.id
-    await hand.link.execute("DEL", hand.lanes.keys.bell(before))
-    await soon(lambda: hand.worker.id is None, PATIENCE)
     await hand.emit("a", "1")
+    taken = await hand.take("a")
+    bell = hand.lanes.keys.bell(hand.worker.id)
+    tell(redis_url, "DEL", bell)
+    await soon(lambda: tell(redis_url, "EXISTS", bell) == 1, PATIENCE)
+    await hand.emit("a", "2")
     [entry] = await hand.take("a")
-    assert before != entry.worker
+    assert ("2", taken[0].worker) == (entry.head.id, entry.worker)
+    assert [True, True] == await hand.settle([*taken, entry])
 
 
 @pytest.mark.parametrize("verdict", ["done", None])

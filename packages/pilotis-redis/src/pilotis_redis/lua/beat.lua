@@ -3,12 +3,12 @@
 -- ARGV[1]     the worker
 -- ARGV[2]     for how long it is taken for alive, in milliseconds
 -- ARGV[3]     1 if it may tell who is dead: after an outage, the others are late too
--- Result:     [1, or 0 if it was taken for dead, or cannot read because its bell is gone; some of those whose time is over].
+-- Result:     [1, or 0 if it was taken for dead; some of those whose time is over].
 local now = now_ms()
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) or redis.call('EXISTS', KEYS[2]) == 0 then
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return {0, {}}
 end
 need_no_room(KEYS[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2] * BELL_OUTLIVES)
+keep_bell(KEYS[2], ARGV[2])
 return {1, ARGV[3] == '1' and redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100) or {}}
