@@ -16,6 +16,8 @@ SLOTS = 16384
 CLUSTER = "redis+cluster://"
 
 _MOST_TIMED = 1_000_000
+_LONGEST = 60.0
+"""Seconds for an answer: a campaign asks for much at once."""
 _NOT_TIMED = {"CLIENT", "CONFIG", "HELLO", "SELECT", "SLOWLOG"}
 """What watching takes, and connections."""
 
@@ -218,5 +220,5 @@ def tell(url: str, *command: Any) -> Any:
     """Run one command on a connection of its own, and return its reply, texts as bytes."""
     from redis import Redis
 
-    with cast("Any", Redis).from_url(url) as client:
+    with cast("Any", Redis).from_url(url, socket_timeout=_LONGEST) as client:
         return client.execute_command(*command)

@@ -15,7 +15,7 @@ from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.lanes.letters import Letters, Meant
 from pilotis_redis.lanes.registry import LaneSpec, Registrar, Registry
 from pilotis_redis.lanes.single import Singles
-from pilotis_redis.lanes.state import LaneState, states
+from pilotis_redis.lanes.state import LaneState, states, unattended
 from pilotis_redis.lanes.tail import watch
 from pilotis_redis.link import RedisLink
 from pilotis_redis.scripts import Script
@@ -91,6 +91,10 @@ class Lanes:
     async def states(self, lanes: Sequence[str]) -> list[LaneState]:
         """Tell how lanes are doing, in their order."""
         return await states(self.link, self.keys, lanes)
+
+    async def unattended(self, lanes: Sequence[str]) -> list[str]:
+        """Return those of lanes that no live worker reads, or for which live workers name different handlers."""
+        return await unattended(self.link, self.keys, lanes)
 
     async def _bells(self) -> list[str]:
         workers = await self.link.execute("ZRANGE", self.keys.workers, 0, -1)

@@ -81,10 +81,10 @@ end
 
 -- Have a worker that lives so long (ms) have a bell. That of one who could not beat for long ran out, though nobody took it away.
 local function keep_bell(bell, lives)
-    if redis.call('EXISTS', bell) == 0 then
+    if redis.call('PEXPIRE', bell, lives * BELL_OUTLIVES) == 0 then
         redis.call('XGROUP', 'CREATE', bell, GROUP, '0', 'MKSTREAM')
+        redis.call('PEXPIRE', bell, lives * BELL_OUTLIVES)
     end
-    redis.call('PEXPIRE', bell, lives * BELL_OUTLIVES)
 end
 
 -- Have workers know.
