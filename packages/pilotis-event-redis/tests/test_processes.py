@@ -78,7 +78,7 @@ def test_what_a_killed_process_staged_is_dropped(set_scene: Scenes, redis_url: s
 
 
 def test_a_periodic_event_comes_once_however_many_keep_the_time(set_scene: Scenes, redis_url: str) -> None:
-    """Three processes fire `every` and `cron`; one that is killed is not missed. Only what it had in hand comes again."""
+    """Three processes fire `every` and `cron`; one that is killed is not missed. What it had in hand comes again."""
     scene = set_scene(redis_url, liveness=2)
     for _ in range(3):
         scene.team.start("periodic")
