@@ -21,6 +21,8 @@ from pilotis_testing.redis import tell
 pytestmark = pytest.mark.slow
 
 LIVENESS = 1.0
+PATIENT = 3.0
+"""The liveness of workers that must not be taken for dead where the machine holds them up: it would be a crash."""
 PATIENCE = 40.0
 """Seconds after which a test has failed, however slow the machine is."""
 
@@ -77,14 +79,14 @@ def test_an_entry_that_kills_its_worker_is_a_dead_letter(hand: Any, start_worker
     put(hand, "a", "poison", b"abort")
     for number in range(20):
         put(hand, "a", str(number), b"hold" if number < 5 else b"done")
-    running = start_worker(redis_url, "a", liveness=LIVENESS, most=100)
+    running = start_worker(redis_url, "a", liveness=PATIENT, most=100)
     crashes = 0
     deadline = time.monotonic() + PATIENCE
     while not letters(hand):
         assert time.monotonic() < deadline
         if running.has_ended:
             crashes += 1
-            running = start_worker(redis_url, "a", liveness=LIVENESS, most=100)
+            running = start_worker(redis_url, "a", liveness=PATIENT, most=100)
         running.settle()
         time.sleep(0.05)
     assert 3 == crashes
