@@ -16,8 +16,6 @@ logger = logging.getLogger("pilotis.redis.lanes")
 RESCUE = Script.load("pilotis_redis", "entries", "rescue")
 MOST = 100
 """Entries of a script."""
-
-
 IN_PASSING = 4
 """Lanes that are looked at although nothing was heard of a death."""
 
