@@ -210,7 +210,7 @@ async def test_nobody_sees_a_value_go_back(make: Make) -> None:
 
     readers = await together(count, read, read, read)
     assert [sorted(seen) for seen in readers] == readers
-    assert near.cache.stats().near_hits > 0
+    await becomes(lambda: at_hand(near.voice, "n"), True)
 
 
 async def test_what_somebody_spoilt_is_not_served(own_redis: RedisServer, make: Make) -> None:

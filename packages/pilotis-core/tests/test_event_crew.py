@@ -14,9 +14,9 @@ from pilotis.providers import Delivery
 from pilotis.settings.model import EventSettings
 
 
-def subscription(**options: Any) -> Subscription:
+def subscription(settings: EventSettings | None = None, **options: Any) -> Subscription:
     stated = HandlerOptions(**options)
-    return Subscription(Subscribing("a", "a", print, stated), [Handler(print)], stated, EventSettings())
+    return Subscription(Subscribing("a", "a", print, stated), [Handler(print)], stated, settings or EventSettings())
 
 
 def delivery(id: int = 1, body: bytes = b'{"v":1,"at":1,"data":1}') -> Delivery:
@@ -40,6 +40,23 @@ def test_a_crew_that_became_slow_gives_back_what_would_wait_for_long(concurrency
     for _ in range(3):
         run_one(crew)
     assert came[3 + kept :] == crew.stuck()
+
+
+@pytest.mark.parametrize(("max_crashes", "is_ahead"), [(3, True), (1, False)])
+def test_quick_handlers_have_more_at_hand_unless_a_crash_would_end_it_all(max_crashes: int, is_ahead: bool) -> None:
+    """What is at hand when a process dies has one chance less, also what nobody had begun."""
+    crew = Crew(
+        subscription(EventSettings(max_crashes=max_crashes), concurrency=2),
+        begin=lambda _: None,
+        hungry=lambda: None,
+    )
+    most = 0
+    for _ in range(50):
+        crew.add([delivery(id) for id in range(1_000)])
+        for _ in range(1_000):
+            run_one(crew)
+        most = max(most, crew.free())
+    assert is_ahead == (most > 2)
 
 
 def test_what_a_newer_version_says_of_retries_is_a_dead_letter_at_once() -> None:

@@ -11,17 +11,19 @@ from pilotis import Event, Pilotis
 from pilotis.bridge import pause
 from pilotis_testing import Colour
 from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer
 
 pytestmark = pytest.mark.slow
 
 SUBSCRIPTIONS = 1_000
+STREAMS_OF_A_LANE = 4
 SETTLING_SECONDS = 1.5
 """Long enough for a beat."""
 
 
-def app_on(url: str, subscriptions: int) -> Pilotis:
+def app_on(url: str, subscriptions: int, role: Any = "all") -> Pilotis:
     event: dict[str, Any] = {"provider": "redis", "url": url, "client_name": "counted", "liveness": 3}
-    app = Pilotis({"name": "shop", "event": event})
+    app = Pilotis({"name": "shop", "event": event}, role=role)
     for number in range(subscriptions):
         app.event.on(f"order.{number}", id="pack")(handle)
     return app
@@ -59,6 +61,25 @@ async def test_a_process_that_works_has_three_connections(redis_url: str, colour
         await until_all_are_read(redis_url, subscriptions)
         await pause(SETTLING_SECONDS)
         assert 3 == connections(redis_url)
+
+
+def looked_at(url: str) -> int:
+    """Return how many streams the server was asked about, by whoever wants to know how lanes are doing."""
+    return tell(url, "INFO", "commandstats")["cmdstat_xinfo|groups"]["calls"]
+
+
+async def test_a_worker_on_the_lookout_asks_about_no_lane_that_is_read(own_redis: RedisServer, colour: Colour) -> None:
+    """Of a thousand it asks about the one that nobody reads, and tells of it."""
+    emitter = app_on(own_redis.url, 0, role="emit")
+    emitter.event.on("order.paid", id="book")(handle)
+    async with entered(emitter, colour):
+        await emitter.event.adeclare_all()
+    async with entered(app := app_on(own_redis.url, SUBSCRIPTIONS), colour):
+        await until_all_are_read(own_redis.url, SUBSCRIPTIONS)
+        tell(own_redis.url, "CONFIG", "RESETSTAT")
+        [finding] = await app.event.aunattended()
+        assert STREAMS_OF_A_LANE == looked_at(own_redis.url)
+    assert "lane 'order.paid book' is declared by nobody" == finding.what
 
 
 async def test_a_process_that_only_emits_has_one_connection(redis_url: str, colour: Colour) -> None:

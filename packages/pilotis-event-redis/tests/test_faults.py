@@ -27,6 +27,8 @@ from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 
 TIMEOUT = 1.0
+PROMPT = 20.0
+"""Seconds within which what does not hang is over, however slow the machine is."""
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 """Options of a server that loses nothing that it answered."""
 LOADS_SLOWLY = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
@@ -61,7 +63,7 @@ async def test_an_emit_while_redis_is_down_is_known_not_to_have_happened(bus: An
     with pytest.raises(ConnectionFailedError) as caught:
         await bus.emit("order.placed", 2, id="mine")
     assert (None, True) == (caught.value.outcome, caught.value.retryable)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPT
     own_redis.start()
     assert await bus.emit("order.placed", 2, id="mine") == "mine"
     assert waiting(own_redis) == 1
@@ -76,7 +78,7 @@ async def test_an_emit_whose_answer_was_lost_says_so(bus: Any, own_redis: RedisS
     with pytest.raises(OperationTimeoutError) as caught:
         await bus.emit_many(messages)
     assert ("unknown", "emit", True) == (caught.value.outcome, caught.value.operation, caught.value.retryable)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPT
     own_redis.resume()
     assert [message.id for message in messages] == await bus.emit_many(messages)
     assert waiting(own_redis) == 1_001
@@ -176,7 +178,7 @@ async def test_a_server_that_is_still_loading_refuses(bus: Any, own_redis: Redis
         with pytest.raises(ConnectionFailedError, match="loading") as caught:
             await bus.emit_many(messages)
         assert (None, True) == (caught.value.outcome, caught.value.retryable)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPT
     tell(own_redis.url, "CONFIG", "SET", "key-load-delay", 0)
     until(lambda: not tell(own_redis.url, "INFO", "persistence")["loading"])
     await bus.emit("order.placed", 2)

@@ -14,12 +14,15 @@ pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.timeout(3600 i
 
 Scenes = Callable[..., Any]
 
+DEADLY = size(23, 211)
+"""One event of so many kills its worker: each death takes some seconds."""
+
 
 def told(key: int, number: int) -> Message:
     """Return the next event of a key: some fail once, some always, some kill their worker, some are delayed."""
     place = key * 5 + number
     fails = {0: 1, 3: 9}.get(place % 7, 0)
-    task = {"key": f"k{key}", "number": number, "fails": fails, "dies": place % 23 == 5}
+    task = {"key": f"k{key}", "number": number, "fails": fails, "dies": place % DEADLY == 5}
     delay = 0.3 if place % 11 == 2 else None
     return Message("ordered", task, id=f"k{key}-{number}", key=f"k{key}", delay=delay)
 

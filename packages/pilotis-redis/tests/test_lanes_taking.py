@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 from pilotis.bridge import Latch, drive, pause, run_blocking
 from pilotis_redis import RedisLink
-from pilotis_redis.lanes import Taken
+from pilotis_redis.lanes import Push, Taken
 from pilotis_testing import Colour
 from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
@@ -206,14 +206,14 @@ async def test_what_waits_is_handed_out_by_priority(hand: Any, colour: Colour) -
 async def test_what_is_delayed_comes_when_it_is_due(hand: Any, colour: Colour) -> None:
     """Not before, in order of due time; one that is due sooner is told of by another process."""
     await hand.declare("a")
+    await hand.emit("a", "much later", delay=60)
     start = server_time(hand)
-    await hand.emit("a", "late", delay=0.3)
 
     async def emit() -> None:
         await soon(lambda: waits(hand))
-        await hand.emit("a", "soon", delay=0.1)
+        await hand.lanes.emit([Push("late", "a", b"", delay=0.3), Push("soon", "a", b"", delay=0.1)])
 
-    taken, _ = await together(lambda: hand.take("a"), emit)
+    taken, _ = await together(lambda: hand.take("a", most=1), emit)
     assert ["soon"] == ids(taken)
     assert ["late"] == ids(await hand.take("a"))
     assert server_time(hand) - start >= 0.3

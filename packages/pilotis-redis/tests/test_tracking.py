@@ -44,7 +44,7 @@ class Tracker:
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
 def tracker(own_redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Tracker]:
     """One that has begun, whatever protocol other connections speak."""
-    tracker = Tracker(own_redis.url, protocol=request.param, timeout=0.2)
+    tracker = Tracker(own_redis.url, protocol=request.param, timeout=0.5)
     until(lambda: tracker.told == [None])
     yield tracker
     tracker.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pilotis import Event
 from pilotis_testing.clock import until
 
 Cli = Callable[..., Any]
@@ -127,10 +128,14 @@ def test_events_of_all_subscriptions_are_not_purged_at_once(cli: Cli, shop: Any)
     assert cli("events", "purge", "--yes").code == 2
 
 
+def _ignore(event: Event[Any]) -> None:
+    pass
+
+
 def test_lag_is_listed_with_the_worst_first(cli: Cli, two_dead: Any) -> None:
     """A lane in which nothing waits has none."""
     two_dead.app.event.pause("confirm")
-    two_dead.app.event.on("order.*", id="audit")(lambda event: None)
+    two_dead.app.event.on("order.*", id="audit")(_ignore)
     two_dead.app.event.emit("order.placed", {"id": 3})
     until(lambda: [lane.succeeded for lane in two_dead.app.event.lanes() if lane.subscription == "audit"] == [1])
     first, second = cli("events", "lag", "--json").json

@@ -126,9 +126,10 @@ class LocalEvents(EventProvider):
         self._wake()
         return emitted
 
-    async def stage(self, group: str, events: Sequence[OutgoingEvent]) -> None:
+    async def stage(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
         with self._lock:
-            self._staged.setdefault(group, []).extend(events)
+            for group, events in groups.items():
+                self._staged.setdefault(group, []).extend(events)
 
     async def release(self, group: str) -> list[Emitted]:
         with self._lock:

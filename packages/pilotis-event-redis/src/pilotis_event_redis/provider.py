@@ -121,17 +121,24 @@ class RedisEvents(RedisBacked, EventProvider):
         return await self._lanes.purge(self._named(lanes))
 
     async def lanes(self) -> list[LaneInfo]:
+        return await self._infos(self._own(await self._lanes.fresh_registry()))
+
+    async def unattended(self) -> list[LaneInfo]:
         own = self._own(await self._lanes.fresh_registry())
-        states = await self._lanes.states([spec.name for spec in own])
-        return [_info(_lane(spec), state) for spec, state in zip(own, states, strict=True)]
+        meant = set(await self._lanes.unattended([spec.name for spec in own]))
+        return await self._infos([spec for spec in own if spec.name in meant])
+
+    async def _infos(self, specs: Sequence[LaneSpec]) -> list[LaneInfo]:
+        states = await self._lanes.states([spec.name for spec in specs])
+        return [_info(_lane(spec), state) for spec, state in zip(specs, states, strict=True)]
 
     # Emitting
 
     async def emit(self, events: Sequence[OutgoingEvent]) -> list[Emitted]:
         return [_emitted(pushed) for pushed in await self._lanes.emit([self._push(event) for event in events])]
 
-    async def stage(self, group: str, events: Sequence[OutgoingEvent]) -> None:
-        await self._lanes.stage(group, [self._push(event) for event in events])
+    async def stage(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
+        await self._lanes.stage({group: [self._push(event) for event in events] for group, events in groups.items()})
 
     async def release(self, group: str) -> list[Emitted]:
         return [_emitted(pushed) for pushed in await self._lanes.release(group)]

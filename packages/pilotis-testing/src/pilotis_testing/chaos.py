@@ -100,7 +100,7 @@ class Team:
     @property
     def printed(self) -> str:
         """What all of them printed so far."""
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     def start(self, *arguments: str) -> Process:
         """Start one more, with further arguments."""

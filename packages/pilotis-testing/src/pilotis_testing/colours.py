@@ -66,7 +66,7 @@ def _result(outcome: tuple[R, BaseException | None] | None) -> R:
     return result
 
 
-async def soon(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def soon(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait in either colour until `condition()` holds; fail after `seconds` real seconds."""
     from pilotis_testing.clock import until
 

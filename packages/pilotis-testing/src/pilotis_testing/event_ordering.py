@@ -188,6 +188,19 @@ class OrderingTests(EventTests):
         assert await drained(bus)
         assert seen.data == [0, 1, 2]
 
+    async def test_a_list_may_name_several_groups(self, provider: EventProvider, bus: Any, colour: Colour) -> None:
+        """What has none leaves at once; each group waits for its own release."""
+        if lacks(provider, EventCapability.GROUPS):
+            return
+        seen = Seen()
+        bus.on("order.*", id="stock", concurrency=1)(seen)
+        groups = ["g", "h", None, "g"]
+        await bus.emit_many([Message("order.placed", number, group=group) for number, group in enumerate(groups)])
+        assert (await info(bus, "order.* stock")).emitted == 1
+        assert (1, 2) == (await bus.release_group("h"), await bus.release_group("g"))
+        assert await drained(bus)
+        assert [2, 1, 0, 3] == seen.data
+
     async def test_a_group_is_cleared(self, provider: EventProvider, bus: Any, colour: Colour) -> None:
         """Wholly, or of some names alone."""
         if lacks(provider, EventCapability.GROUPS):

@@ -16,6 +16,8 @@ SLOTS = 16384
 CLUSTER = "redis+cluster://"
 
 _MOST_TIMED = 1_000_000
+_LONGEST = 60.0
+"""Seconds for an answer: a campaign asks for much at once."""
 _NOT_TIMED = {"CLIENT", "CONFIG", "HELLO", "SELECT", "SLOWLOG"}
 """What watching takes, and connections."""
 
@@ -254,4 +256,4 @@ def tell(url: str, *command: Any) -> Any:
 def _client(url: str) -> Any:
     from redis import Redis
 
-    return cast("Any", Redis).from_url(url)
+    return cast("Any", Redis).from_url(url, socket_timeout=_LONGEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from pilotis.bridge import Latch, reset_after_fork
@@ -57,12 +57,14 @@ class Groups:
         self._job: Job[None] | None = None
         self._stopped = Latch()
 
-    async def stage(self, group: str, pushes: Sequence[Push]) -> None:
-        """Put entries at the end of a group, all or none."""
-        key = self._keys.group(group)
-        entries = [("XADD", key, "*", "p", _encode(push)) for push in pushes]
-        await self._link.transaction([*entries, ("PEXPIRE", key, milliseconds(self._kept))])
-        self._renew(key)
+    async def stage(self, groups: Mapping[str, Sequence[Push]]) -> None:
+        """Put entries at the ends of groups, all or none."""
+        staged = {self._keys.group(group): pushes for group, pushes in groups.items()}
+        entries = [("XADD", key, "*", "p", _encode(push)) for key, pushes in staged.items() for push in pushes]
+        if entries:
+            ends = [("PEXPIRE", key, milliseconds(self._kept)) for key in staged]
+            await self._link.transaction([*entries, *ends])
+            self._renew(staged)
 
     async def read(self, group: str) -> Staged:
         """Return what a group holds; nothing, of one that is not there."""
@@ -90,9 +92,9 @@ class Groups:
         if job is not None:
             await job.ended.wait()
 
-    def _renew(self, key: str) -> None:
+    def _renew(self, keys: Iterable[str]) -> None:
         with self._lock:
-            self._renewed.add(key)
+            self._renewed.update(keys)
             if self._job is None:
                 self._job = self._runtime().spawn(self._keep(self._stopped), "renewal of staged events")
 

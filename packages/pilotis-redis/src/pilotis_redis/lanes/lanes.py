@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from pilotis.errors import ConflictError
@@ -15,7 +15,7 @@ from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.lanes.letters import Letters, Meant
 from pilotis_redis.lanes.registry import LaneSpec, Registrar, Registry
 from pilotis_redis.lanes.single import Singles
-from pilotis_redis.lanes.state import LaneState, states
+from pilotis_redis.lanes.state import LaneState, states, unattended
 from pilotis_redis.lanes.tail import watch
 from pilotis_redis.link import RedisLink
 from pilotis_redis.scripts import Script
@@ -92,6 +92,10 @@ class Lanes:
         """Tell how lanes are doing, in their order."""
         return await states(self.link, self.keys, lanes)
 
+    async def unattended(self, lanes: Sequence[str]) -> list[str]:
+        """Return those of lanes that no live worker reads, or for which live workers name different handlers."""
+        return await unattended(self.link, self.keys, lanes)
+
     async def _bells(self) -> list[str]:
         workers = await self.link.execute("ZRANGE", self.keys.workers, 0, -1)
         return [self.keys.bell(worker.decode()) for worker in workers]
@@ -121,10 +125,12 @@ class Lanes:
 
         return await self._until_fresh(attempt)
 
-    async def stage(self, group: str, pushes: Sequence[Push]) -> None:
-        """Keep entries back, in order, until their group is released or cleared, or this process is dead."""
-        if pushes:
-            await self._groups.stage(group, pushes)
+    async def stage(self, groups: Mapping[str, Sequence[Push]]) -> None:
+        """Keep entries back, in order, until their group is released or cleared, or this process is dead.
+
+        Those of all groups are kept, or none.
+        """
+        await self._groups.stage({group: pushes for group, pushes in groups.items() if pushes})
 
     async def release(self, group: str) -> list[Pushed]:
         """Put what was staged into lanes, all or nothing, and forget the group. An unknown group is empty."""

@@ -170,6 +170,11 @@ class Life:
         """Tell whether something was taken in this life and not settled yet."""
         return not self.is_over and taken.worker == self.id and self.stock.holds(taken)
 
+    def lanes(self) -> AbstractSet[str]:
+        """Return the lanes of which it holds something, or may."""
+        waited_for = self.reader.lanes if self.reader.is_waiting else frozenset[str]()
+        return self.stock.lanes() | self._doubtful | waited_for
+
     def serve(self, order: Order) -> bool:
         """Give an order what is kept for it. Return whether that was anything."""
         return not self.is_over and self.stock.serve(order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -18,6 +18,7 @@ from pilotis_redis.link import RedisLink
 from pilotis_redis.scripts import Script
 
 REGISTER = Script.load("pilotis_redis", "entries", "register")
+DISMISS = Script.load("pilotis_redis", "entries", "dismiss")
 MAX_CRASHES = 3
 """Of lanes of which nothing else is known."""
 
@@ -73,12 +74,10 @@ class Presence:
         """Forget lanes that nobody has asked for since a time, but those of which something is held."""
         self._asked = {lane: asked for lane, asked in self._asked.items() if asked >= since or lane in held}
 
-    async def end(self, id: str) -> None:
-        """Have a worker be gone."""
-        keys = self._keys
-        commands = [("ZREM", keys.workers, id), ("HDEL", keys.infos, id), ("UNLINK", keys.bell(id))]
+    async def end(self, id: str, *, is_heir_wanted: bool) -> None:
+        """Have a worker be gone, and others look for what it holds."""
         async with self._turn:
-            await self._link.pipeline(commands)
+            await dismiss(self._link, self._keys, [id], only_late=False, is_heir_wanted=is_heir_wanted)
 
     async def _tell(self, id: str, liveness: float) -> bytes:
         lanes = set(self._asked)
@@ -98,3 +97,18 @@ class Presence:
             )
         self._told = lanes
         return last
+
+
+async def dismiss(
+    link: RedisLink, keys: BusKeys, workers: Sequence[str], *, only_late: bool, is_heir_wanted: bool
+) -> list[str]:
+    """Have workers be gone, and return what those said of themselves that were there until now.
+
+    `only_late` leaves those alone whose time is not over; `is_heir_wanted` has others look at once for what they hold.
+    """
+    infos = await link.script(
+        DISMISS,
+        (keys.workers, keys.infos, keys.news, *map(keys.bell, workers)),
+        (int(only_late), int(is_heir_wanted), *workers),
+    )
+    return [info.decode() for info in infos]

@@ -15,6 +15,7 @@ from pilotis.bridge import drive
 from redis.exceptions import RedisClusterException, RedisError
 
 from pilotis_redis.lanes.keys import BusKeys
+from pilotis_redis.lanes.presence import dismiss
 from pilotis_redis.link import RedisLink, each_stream
 from pilotis_redis.scripts import Script
 
@@ -133,9 +134,9 @@ class Pulse:
             return
         keys, started = self._keys, time.monotonic()
         may_tell = started - self._steady_since >= self._liveness
-        is_alive, infos = self._run_script(
+        is_alive, late = self._run_script(
             BEAT,
-            (keys.workers, keys.infos, keys.news, keys.bell(self._worker)),
+            (keys.workers, keys.bell(self._worker)),
             (self._worker, int(self._liveness * 1000), int(may_tell)),
         )
         if self._failures:
@@ -143,8 +144,13 @@ class Pulse:
         if not is_alive:
             self._is_stopped = True
             self._listener.die()
-        elif infos:
-            self._listener.find_dead([info.decode() for info in infos])
+        elif late:
+            self._dismiss([worker.decode() for worker in late])
+
+    def _dismiss(self, workers: list[str]) -> None:
+        infos = drive(dismiss(self._link, self._keys, workers, only_late=True, is_heir_wanted=True))
+        if infos:  # else others were quicker
+            self._listener.find_dead(infos)
 
     def _stalls(self) -> bool:
         loop = self._ticks.stalled()

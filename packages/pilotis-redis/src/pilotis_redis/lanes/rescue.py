@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pilotis_redis.lanes.keys import BusKeys
 from pilotis_redis.lanes.taking import MOST_LANES
@@ -16,6 +16,8 @@ logger = logging.getLogger("pilotis.redis.lanes")
 RESCUE = Script.load("pilotis_redis", "entries", "rescue")
 MOST = 100
 """Entries of a script."""
+IN_PASSING = 4
+"""Lanes that are looked at although nothing was heard of a death."""
 
 
 class Rescue:
@@ -26,13 +28,29 @@ class Rescue:
         self._keys = keys
         self._turn = turn
         self._max_crashes = max_crashes
+        self._seen: dict[str, None] = {}
+        """Lanes that were looked at; those where that is longest ago come first."""
 
-    async def look(self, lanes: Sequence[str]) -> None:
-        """Hand on what there is, lane by lane."""
-        for start in range(0, len(lanes), MOST_LANES):
-            left: Sequence[str] = lanes[start : start + MOST_LANES]
+    def start_over(self) -> None:
+        """Have every lane be looked at again: somebody died."""
+        self._seen.clear()
+
+    async def look(self, lanes: Collection[str]) -> None:
+        """Hand on what there is in lanes that were not looked at yet, and in a few others.
+
+        The dead are given nothing more, so that once is enough; the others are for what nobody thought of.
+        """
+        chosen = self._chosen(lanes)
+        for start in range(0, len(chosen), MOST_LANES):
+            some = left = chosen[start : start + MOST_LANES]
             while left:
                 left = await self._step(left)
+            self._seen = {lane: None for lane in self._seen if lane not in some} | dict.fromkeys(some)
+
+    def _chosen(self, lanes: Collection[str]) -> list[str]:
+        wanted = set(lanes)
+        self._seen = {lane: None for lane in self._seen if lane in wanted}
+        return [*(wanted - self._seen.keys()), *list(self._seen)[:IN_PASSING]]
 
     async def _step(self, lanes: Sequence[str]) -> list[str]:
         """Hand on a bounded number of entries, and return the lanes where there may be more."""

@@ -49,6 +49,13 @@ async def workers(link: RedisLink, keys: BusKeys) -> list[WorkerInfo]:
     return [_decode(info) for info in await link.script(_WORKERS, (keys.workers, keys.infos))]
 
 
+async def unattended(link: RedisLink, keys: BusKeys, lanes: Sequence[str]) -> list[str]:
+    """Return those of lanes that no live worker reads, or for which live workers name different handlers."""
+    readers = await workers(link, keys)
+    named = {lane: {tuple(reader.lanes[lane]) for reader in readers if lane in reader.lanes} for lane in lanes}
+    return [lane for lane in lanes if len(named[lane]) != 1]
+
+
 async def states(link: RedisLink, keys: BusKeys, lanes: Sequence[str]) -> list[LaneState]:
     """Tell how lanes are doing, in their order, each at a moment of its own."""
     replies = await link.script_each(_INFO, [((keys.paused, *keys.lane(lane).all), (lane,)) for lane in lanes])

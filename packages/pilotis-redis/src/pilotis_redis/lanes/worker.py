@@ -146,7 +146,8 @@ class Worker:
             self._bury(life)
             await self._give_back(life)
             if not life.serve(order):
-                life.raise_error()
+                if not life.is_over:
+                    life.raise_error()
                 return False
         life.forgive_error()
         return True
@@ -305,10 +306,10 @@ class Worker:
         for what in news:
             if what == EVERYTHING:
                 life.outlook.heat(self._presence.lanes)
-            elif what == "dead":
-                self._alarm.set()
             elif what in self._presence.lanes:
                 life.outlook.heat([what])
+            if what in (EVERYTHING, "dead"):
+                self._alarm.set()
             if what in (EVERYTHING, "registry"):
                 life.outlook.stop_missing()
         self._stir()
@@ -329,13 +330,14 @@ class Worker:
             except _FAULTS as error:
                 logger.info("looking for what dead workers hold failed: %s", error)
             await self._alarm.wait(self._liveness * random.uniform(0.75, 1.25))
-            if self._alarm.is_set():  # others were told at the same time
+            if self._alarm.is_set():
+                rescue.start_over()  # but others were told at the same time
                 await Latch().wait(self._liveness / 10 * random.random())
 
     async def _tell(self, life: Life) -> None:
         """Tell what is read, without what nobody here asked for in a while and of which nothing is held."""
         wanted = {lane for order in self._orders for lane in order.capacity}
-        self._presence.drop_unread(time.monotonic() - 2 * self._liveness, held=life.stock.lanes() | wanted)
+        self._presence.drop_unread(time.monotonic() - 2 * self._liveness, held=life.lanes() | wanted)
         await self._presence.update(life.id)
 
     # Stopping
@@ -360,7 +362,7 @@ class Worker:
         try:
             await life.finish_reading(LAST_READ_SECONDS)
             await self._settle([Ending(taken, "back") for taken in life.clear(self._is_wanted)])
-            await self._presence.end(life.id)
+            await self._presence.end(life.id, is_heir_wanted=bool(life.lanes()))
         except _FAULTS as error:
             logger.info("worker %s ends without a word to Redis: %s", life.id, error)
         life.is_over = True

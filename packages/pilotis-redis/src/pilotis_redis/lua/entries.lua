@@ -79,6 +79,14 @@ local function count_up(at, what, number)
     end
 end
 
+-- Have a worker that lives so long (ms) have a bell. That of one who could not beat for long ran out, though nobody took it away.
+local function keep_bell(bell, lives)
+    if redis.call('PEXPIRE', bell, lives * BELL_OUTLIVES) == 0 then
+        redis.call('XGROUP', 'CREATE', bell, GROUP, '0', 'MKSTREAM')
+        redis.call('PEXPIRE', bell, lives * BELL_OUTLIVES)
+    end
+end
+
 -- Have workers know.
 local function tell(news, what)
     redis.call('XADD', news, 'MAXLEN', '~', 1000, '*', 'w', what)

@@ -11,8 +11,7 @@ end
 need_no_room(KEYS[1])
 if lives > 0 then
     redis.call('ZADD', KEYS[1], now_ms() + lives, ARGV[1])
-    redis.call('XGROUP', 'CREATE', KEYS[4], GROUP, '0', 'MKSTREAM')
-    redis.call('PEXPIRE', KEYS[4], lives * BELL_OUTLIVES)
+    keep_bell(KEYS[4], lives)
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]

@@ -21,7 +21,8 @@ local function hand_on(at, stream, consumer, id, max_crashes)
     fields[FIRST] = fields[FIRST] > 0 and fields[FIRST] or now
     head = cmsgpack.pack(fields)
     if fields[CRASHES] < max_crashes then
-        redis.call('XADD', part(at, SUSPECT), '*', 'h', head, 'b', body)
+        local has_more_chances = fields[CRASHES] + 1 < max_crashes
+        redis.call('XADD', part(at, has_more_chances and HIGH or SUSPECT), '*', 'h', head, 'b', body)
         return false, false
     end
     bury(at, head, body, 'crashed', fields[CRASHES] .. ' workers died while they handled it', '', consumer, now)

@@ -40,7 +40,8 @@ class Crew:
 
     At most one stint is on its way at a time, and whoever takes a delivery and sees more sends for the next one. So
     quick handlers are run one after the other by one stint, and slow ones side by side. Quick ones also have at hand
-    what they handle in a moment, more than they can begin, so that they need not wait for the backend.
+    what they handle in a moment, more than they can begin, so that they need not wait for the backend. Not so where the
+    first crash ends an event: one that nobody has begun would die of another one.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Crew:
     def free(self) -> int:
         """Return how many deliveries more it would take. Where that is none, it says when it has changed."""
         with self._lock:
-            self._ahead = self._pace.ahead()
+            self._ahead = self._pace.ahead() if self.subscription.max_crashes > 1 else 0
             free = max(0, self._free)
             self._sated = not free
             return free

@@ -95,7 +95,11 @@ class Emitting(Relaying):
         metadata: Mapping[str, Any] | None = None,
         now: bool = False,
     ) -> list[str]:
-        """Emit events, all or none, and return their ids in order. The options hold for messages without their own."""
+        """Emit events, all or none, and return their ids in order. The options hold for messages without their own.
+
+        Of a list in which some have a `group`, those are kept back first, all or none, and stay with their groups
+        where the others then cannot be sent.
+        """
         defaults = Message(
             "defaults", attempts=attempts, delay=delay, backoff=backoff, group=group,
             priority=priority, dedupe_ttl=dedupe_ttl, metadata=metadata,
@@ -135,8 +139,11 @@ class Emitting(Relaying):
         if all(message.group is None for message in messages):
             return await self._send_on(events, now=now)
         grouped = list(zip(messages, events, strict=True))
-        for group in {message.group: None for message in messages if message.group is not None}:
-            await self._keep_back(group, [event for message, event in grouped if message.group == group])
+        groups: dict[str, list[OutgoingEvent]] = {}
+        for message, event in grouped:
+            if message.group is not None:
+                groups.setdefault(message.group, []).append(event)
+        await self._keep_back(groups)
         sent = iter(await self._send_on([event for message, event in grouped if message.group is None], now=now))
         return [next(sent) if message.group is None else event.id for message, event in grouped]
 
@@ -173,22 +180,24 @@ class Emitting(Relaying):
         """Return a block, `with` or `async with`: its events are sent together at its end, or dropped if it raises."""
         return Group(self, new_id(self.context.clock))
 
-    async def _keep_back(self, group: str, events: Sequence[OutgoingEvent]) -> None:
-        block = self.groups.get(group)
-        if block is not None:
-            await block.stage(self, events)
-            return
-        if transaction.get() is not None:
-            raise UsageError(
-                f"group {group!r}: inside event.transaction, events are released by the commit, and a group would be "
-                "kept whatever becomes of it; leave group= away, or use a block, event.group()"
-            )
-        with self.calling("stage"):
-            await self._provider.stage(group, events)
+    async def _keep_back(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
+        """Keep events back with their groups: those of blocks last, where nothing can go wrong."""
+        blocks = {group: block for group in groups if (block := self.groups.get(group)) is not None}
+        others = {group: events for group, events in groups.items() if group not in blocks}
+        if others:
+            _refuse_in_transaction(others)
+            with self.calling("stage"):
+                await self._provider.stage(others)
+        for group, block in blocks.items():
+            await block.stage(self, groups[group])
 
     @operation
     async def arelease_group(self, id: str) -> int:
-        """Send what was emitted with `group=id`, all or none, and return how many events that were."""
+        """Send what was emitted with `group=id`, all or none, and return how many events that were.
+
+        It is safe to repeat: where the answer of a release was lost that had succeeded, the next one finds nothing,
+        and returns 0.
+        """
         self.require(EventCapability.GROUPS)
         block = self.groups.get(check_text(id, "id"))
         if block is not None:
@@ -219,6 +228,14 @@ def _traced(message: Message, telemetry: Tracing) -> Message:
     """Have a message tell what it was emitted by, unless it tells already."""
     carrier = telemetry.carrier()
     return replace(message, metadata={**carrier, **(message.metadata or {})}) if carrier else message
+
+
+def _refuse_in_transaction(groups: Collection[str]) -> None:
+    if transaction.get() is not None:
+        raise UsageError(
+            f"group {min(groups)!r}: inside event.transaction, events are released by the commit, and a group would be "
+            "kept whatever becomes of it; leave group= away, or use a block, event.group()"
+        )
 
 
 def _refuse_unrouted(events: Sequence[OutgoingEvent], emitted: Sequence[Emitted]) -> None:

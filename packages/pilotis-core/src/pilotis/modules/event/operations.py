@@ -47,11 +47,9 @@ class LaneOperations(Portable[EventProvider]):
     async def aunattended(self) -> list[Finding]:
         """Tell which lanes nobody reads, and on which live processes disagree: what a worker looks out for."""
         outlook = Outlook(self.context.clock.time(), self.settings.lag)
-        return [
-            finding
-            for lane in await self.alanes()
-            for finding in outlook.unattended(lane, declared=self._declares(lane.lane))
-        ]
+        with self.calling("lanes"):
+            lanes = await self._provider.unattended()
+        return [finding for lane in lanes for finding in outlook.unattended(lane, declared=self._declares(lane.lane))]
 
     unattended = blocking(aunattended)
 

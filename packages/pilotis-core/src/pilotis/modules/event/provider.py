@@ -272,9 +272,19 @@ class EventProvider(Provider):
     async def lanes(self) -> list[LaneInfo]:
         """Tell how each lane is doing, in the order of their ids."""
 
+    async def unattended(self) -> list[LaneInfo]:
+        """Tell how those lanes are doing that no live process reads, or for which live processes name other handlers.
+
+        Workers ask again and again: a backend that has many lanes better answers it without looking at all of them.
+        """
+        return [lane for lane in await self.lanes() if lane.readers == 0 or lane.unit_disagrees]
+
     @abstractmethod
-    async def stage(self, group: str, events: Sequence[OutgoingEvent]) -> None:
-        """With GROUPS: keep events back, in order, until the group is released or cleared, or its process is dead."""
+    async def stage(self, groups: Mapping[str, Sequence[OutgoingEvent]]) -> None:
+        """With GROUPS: keep events back, in order, until their group is released or cleared, or its process is dead.
+
+        Those of all groups are kept, or none.
+        """
 
     @abstractmethod
     async def release(self, group: str) -> list[Emitted]:
