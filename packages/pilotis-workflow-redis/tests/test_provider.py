@@ -47,6 +47,13 @@ def store(make: Make) -> RedisWorkflows:
     return make()
 
 
+@pytest.fixture
+def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers that wait look for nothing until they are rung."""
+    for module in ("claims", "provider"):
+        monkeypatch.setattr(f"pilotis_workflow_redis.{module}.LONGEST", 200.0)
+
+
 def kill(url: str, worker: str) -> None:
     """Say of a worker what those say who find that its time is over."""
     tell(url, "ZREM", f"{BASE}:w", worker)
@@ -129,17 +136,19 @@ async def lose_a_claim(store: RedisWorkflows, cutter: AnswerCutter) -> str:
     raise AssertionError("it was always another answer")
 
 
-async def test_a_waiting_claim_is_rung_for_what_it_learned_meanwhile(store: RedisWorkflows, colour: Colour) -> None:
+async def test_a_waiting_claim_is_rung_for_what_it_learned_meanwhile(
+    store: RedisWorkflows, colour: Colour, never_by_itself: None
+) -> None:
     """A workflow that is defined while it waits, as when a module is imported late."""
     flows = {("other", "1")}
 
     async def later() -> list[Any]:
-        await holds(lambda: tell_rings(store))
+        await holds(lambda: rings(store))
         flows.add(("flow", "1"))
         await store.start(a_run("r1"))
         return []
 
-    claimed, _ = await together(lambda: store.claim("w", flows, 1, 30), later)
+    claimed, _ = await together(lambda: store.claim("w", flows, 1, 50), later)
     assert ["r1"] == [one.run.id for one in claimed]
 
 
@@ -148,31 +157,35 @@ async def holds(condition: Callable[[], bool]) -> None:
     await run_blocking(eventually, condition)
 
 
-def tell_rings(store: RedisWorkflows) -> bool:
+def rings(store: RedisWorkflows) -> bool:
     """Tell whether a worker waits to be rung."""
     url = store.options.url
     return tell(str(url), "SCARD", f"{BASE}:i:") == 1
 
 
-async def test_each_of_several_runs_rings_a_worker_of_its_own(make: Make, colour: Colour) -> None:
-    """Who was rung for one, and takes no more, passes the ring on."""
-    stores = [make() for _ in range(3)]
+async def test_who_takes_no_more_passes_the_ring_on(
+    make: Make, redis_url: str, colour: Colour, never_by_itself: None
+) -> None:
+    """So a worker that was rung twice at once keeps nobody waiting."""
+    idle, busy = make(), make()
+    line = f'{BASE}:i:["flow","1"]'
 
     async def later() -> list[Any]:
-        await holds(lambda: tell(str(stores[0].options.url), "SCARD", f"{BASE}:i:") == 3)
-        for number in range(3):
-            await stores[0].start(a_run(f"r{number}"))
-        return []
+        await holds(lambda: rings(idle))
+        tell(redis_url, "SREM", line, "idle")
+        for number in range(2):
+            await busy.start(a_run(f"r{number}"))
+        tell(redis_url, "SADD", line, "idle")
+        return await busy.claim("busy", FLOWS, 1, 0)
 
-    claims = [lambda store=store, at=at: store.claim(f"w{at}", FLOWS, 1, 30) for at, store in enumerate(stores)]
-    *claimed, _ = await together(*claims, later)
-    assert ["r0", "r1", "r2"] == sorted(one.run.id for [one] in claimed)
+    claimed = await together(lambda: idle.claim("idle", FLOWS, 1, 50), later)
+    assert [["r1"], ["r0"]] == [[one.run.id for one in some] for some in claimed]
 
 
 async def test_a_claim_that_is_given_up_leaves_nothing_behind(store: RedisWorkflows) -> None:
     """What it had just been given is given out again by the next one."""
     task = asyncio.ensure_future(store.claim("w", FLOWS, 1, 30))
-    await holds(lambda: tell_rings(store))
+    await holds(lambda: rings(store))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -197,11 +210,16 @@ async def test_runs_of_a_dead_worker_are_handed_on(make: Make, redis_url: str, c
     assert [] == await living.journal("r1")
 
 
-async def test_a_worker_that_was_taken_for_dead_lives_again(make: Make, redis_url: str, colour: Colour) -> None:
-    """With its next claim."""
-    store = make()
+@pytest.mark.parametrize("knows", [False, True])
+async def test_a_worker_that_was_taken_for_dead_lives_again(
+    make: Make, redis_url: str, colour: Colour, knows: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its next claim, whether it has noticed or not."""
+    store = make(liveness=0.5 if knows else 15)
     await store.claim("w", FLOWS, 1, 0)
     kill(redis_url, "w")
+    if knows:
+        await holds(lambda: "worker w was taken for dead" in caplog.text)
     await store.start(a_run("r1"))
     assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
     assert tell(redis_url, "ZSCORE", f"{BASE}:w", "w") is not None
@@ -302,9 +320,12 @@ async def test_a_letter_with_any_bytes_arrives_whole(store: RedisWorkflows, colo
     one = await claim(store)
     await store.park(fence(one), [waiting("clé: 1", signal=signal, due=store.context.clock.time() + 99)], None)
     await store.signal(id, signal, Letter(result))
-    [record] = (await claim(store)).journal
+    again = await claim(store)
+    [record] = again.journal
     assert ("clé: 1", "done", result) == (record.key, record.status, record.result)
-    assert await store.fire() is None
+    await store.park(fence(again), [waiting("12:é", 1, due=store.context.clock.time())], None)
+    await store.fire()
+    assert ["done", "due"] == [record.status for record in await store.journal(id)]
 
 
 # Outages
