@@ -103,8 +103,10 @@ class Relay:
     # At work
 
     async def _run(self, kinds: Sequence[OutboxKind]) -> None:
-        while not self._stopping:
-            self._wake = Latch()
+        while True:
+            self._wake = Latch()  # before anything is looked at, so that nobody wakes in vain
+            if self._stopping:
+                return
             asking = list(self._asking)
             claimed = await self._persist(lambda: self._outbox.relay(kinds, self._hand_over))
             if claimed == 0:
