@@ -189,6 +189,7 @@ def test_a_lent_client(s3: S3Space) -> None:
     client.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_has_a_client_of_its_own(s3: S3Space) -> None:
     """After a fork both go on with connections of their own."""
     with Pilotis({"file": {"provider": "s3", **s3.options}}) as app:
