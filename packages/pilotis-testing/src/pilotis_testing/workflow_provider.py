@@ -7,16 +7,7 @@ from typing import ClassVar
 import pytest
 from msgspec.structs import replace
 from pilotis.bridge import run_blocking
-from pilotis.providers import (
-    Claimed,
-    Ending,
-    Fence,
-    FencedError,
-    Letter,
-    RunQuery,
-    RunRecord,
-    WorkflowProvider,
-)
+from pilotis.providers import Claimed, Ending, Fence, FencedError, Letter, RunQuery, RunRecord, WorkflowProvider
 
 from pilotis_testing.clock import ManualClock
 from pilotis_testing.colours import Colour, together
