@@ -32,7 +32,7 @@ def own_app(own_postgres: PostgresServer, make_app: MakeApp) -> Callable[..., An
     """Make an app on a server of the test's own."""
 
     def make(mode: str) -> Pilotis:
-        app = make_app(own_postgres.url, mode=mode, timeout=0.3, connect_timeout=2, reconnects=0)
+        app = make_app(own_postgres.url, mode=mode, timeout=3, connect_timeout=2, reconnects=0)
         app.locking.migrate()
         return app
 
@@ -48,7 +48,7 @@ async def test_a_silent_server_loses_the_lease(
     lost: list[Any] = []
 
     async def hold() -> None:
-        async with locking.hold("order:1", ttl=1) as lease:
+        async with locking.hold("order:1", ttl=2) as lease:
             lost.append(lease)
             own_postgres.pause()
             assert await lease.lost.wait(PATIENCE)

@@ -58,9 +58,9 @@ async def test_a_holder_who_is_gone_frees_at_its_ttl(app: Pilotis, colour: Colou
     """By the server's clock, and not sooner."""
     locking = colour.voice(app.locking)
     began = time.monotonic()
-    await locking.acquire("order:1", ttl=0.5)
+    await locking.acquire("order:1", ttl=1.5)
     lease = await locking.acquire("order:1", wait=PATIENCE)
-    assert time.monotonic() - began >= 0.49
+    assert time.monotonic() - began >= 1.49
     assert await lease.release() is True
 
 
@@ -213,10 +213,9 @@ def test_tokens_do_not_go_back(app: Pilotis, locks_url: str) -> None:
 
 def test_what_ran_out_is_forgotten_when_somebody_opens(app: Pilotis, locks_url: str, make_app: MakeApp) -> None:
     """Keys that nobody asks for again leave no rows; those of others, and what is held, stay."""
-    app.locking.acquire("order:1", ttl=0.01)
+    app.locking.acquire("order:1", ttl=PATIENCE)
     kept = app.locking.acquire("order:2", ttl=PATIENCE)
-    until(lambda: app.locking.inspect("order:1") is None)
-    assert tell(locks_url, "SELECT count(*) FROM pilotis_locks") == [(2,)]
+    tell(locks_url, "UPDATE pilotis_locks SET expires = now() WHERE key = 'order:1'")
     make_app(locks_url, mode="table").locking.inspect("order:3")
     assert tell(locks_url, "SELECT key FROM pilotis_locks") == [("order:2",)]
     assert kept.release() is True

@@ -21,7 +21,7 @@ from pilotis_testing.postgres import PgBouncer, tell
 PROCESS = "SELECT pg_backend_pid()"
 ACTIVE = (
     "SELECT count(*) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle' AND backend_type = 'client backend'"
 )
 
 
@@ -97,7 +97,7 @@ async def test_who_waits_too_long_for_a_connection_is_told(
     connect: Callable[..., Postgres], postgres_url: str, colour: Colour
 ) -> None:
     """The error names the option; the next one to come finds what was given back."""
-    postgres = connect(postgres_url, max_connections=2, timeout=0.2)
+    postgres = connect(postgres_url, max_connections=2, timeout=1)
     async with postgres.session(), postgres.session():
         with pytest.raises(OperationTimeoutError, match="max_connections"):
             await postgres.execute("SELECT 1")

@@ -55,7 +55,7 @@ async def test_a_silent_server_is_not_waited_for(
     connect: Connect, own_postgres: PostgresServer, colour: Colour
 ) -> None:
     """The wait for the answer is over after the time-out, and nobody knows what became of the statement."""
-    postgres = connect(own_postgres.url, timeout=0.3)
+    postgres = connect(own_postgres.url, timeout=1)
     await postgres.execute("SELECT 1")
     own_postgres.pause()
     with pytest.raises(psycopg.OperationalError, match="no answer") as caught:
@@ -68,7 +68,7 @@ async def test_a_silent_server_is_not_waited_for(
 
 async def test_a_slow_statement_is_cancelled(connect: Connect, postgres_url: str, colour: Colour) -> None:
     """It does not go on behind the back of who gave it up."""
-    postgres = connect(postgres_url, timeout=0.2)
+    postgres = connect(postgres_url, timeout=1)
     with pytest.raises(psycopg.OperationalError, match="no answer"):
         await postgres.execute("SELECT pg_sleep(30)")
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(30)' AND state = 'active'"

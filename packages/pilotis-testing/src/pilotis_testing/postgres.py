@@ -345,7 +345,7 @@ def _is_there(pid: int) -> bool:
         return False
 
 
-def waiting_for(url: str, count: int, seconds: float = 10.0) -> None:
+def waiting_for(url: str, count: int, seconds: float = 30.0) -> None:
     """Wait until so many connections to a database wait for a lock; fail after `seconds`."""
     question = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     deadline = time.monotonic() + seconds
