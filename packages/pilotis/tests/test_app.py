@@ -577,8 +577,8 @@ def test_a_plugin_that_raises_leaves_nothing_open() -> None:
 
 def test_an_outbox_that_nobody_provides_is_told() -> None:
     """It is not passed over in silence."""
-    with pytest.raises(ConfigurationError, match="pip install pilotis-store-sqlite"):
-        _ = Pilotis({"event": {"outbox": "sqlite:///shop.db"}}).event
+    with pytest.raises(ConfigurationError, match="No outbox provider named 'nowhere' is installed"):
+        _ = Pilotis({"event": {"outbox": "nowhere:///shop"}}).event
 
 
 def test_what_is_declared_in_an_open_app_begins_by_itself() -> None:
