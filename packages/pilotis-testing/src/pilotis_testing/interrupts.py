@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 from collections.abc import Generator
@@ -41,11 +42,14 @@ def interrupted(after: float = 0.05) -> Generator[None, None, None]:
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     sender = threading.Thread(target=send, daemon=True)
+    gc.collect()  # what is raised in a finaliser of somebody's garbage is lost
+    gc.disable()
     sender.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             yield
     finally:
+        gc.enable()
         raised.set()
         over.set()
         sender.join()
