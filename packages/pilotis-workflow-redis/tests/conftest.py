@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from pilotis import Pilotis
+from pilotis.bridge import drive
 from pilotis.errors import ConnectionFailedError, OperationTimeoutError
 from pilotis.modules.workflow import Run
 from pilotis_testing.chaos import Journal, Process, Team, eventually, team
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer, running
+from pilotis_workflow_redis import RedisWorkflows, RedisWorkflowsOptions
 
 HERE = Path(__file__).parent
 SPACE = "{pilotis:workflows:shop}"
@@ -117,3 +119,17 @@ def set_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
             return scene
 
         yield make
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Callable[..., RedisWorkflows]]:
+    """Make providers, as in processes of their own; they are closed after the test."""
+    made: list[RedisWorkflows] = []
+
+    def make(url: str = redis_url, **options: Any) -> RedisWorkflows:
+        made.append(RedisWorkflows(RedisWorkflowsOptions(url=url, **options)))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        drive(provider.close())

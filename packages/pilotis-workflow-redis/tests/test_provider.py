@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from pilotis import Pilotis, step, workflow
+from pilotis import Pilotis
 from pilotis.bridge import drive, run_blocking
 from pilotis.errors import ConnectionFailedError, InvalidInputError
-from pilotis.providers import Ending, Fence, FencedError, Letter, RunQuery
+from pilotis.providers import Ending, FencedError, Letter, RunQuery
 from pilotis_testing import Colour
 from pilotis_testing.chaos import AnswerCutter, eventually
 from pilotis_testing.colours import together
@@ -25,20 +25,6 @@ from redis.exceptions import RedisError
 
 BASE = "{pilotis:workflows:pilotis}"
 Make = Callable[..., RedisWorkflows]
-
-
-@pytest.fixture
-def make(redis_url: str) -> Iterator[Make]:
-    """Make providers, as in processes of their own; they are closed after the test."""
-    made: list[RedisWorkflows] = []
-
-    def make(url: str = redis_url, **options: Any) -> RedisWorkflows:
-        made.append(RedisWorkflows(RedisWorkflowsOptions(url=url, **options)))
-        return made[-1]
-
-    yield make
-    for provider in made:
-        drive(provider.close())
 
 
 @pytest.fixture
@@ -326,68 +312,6 @@ async def test_a_letter_with_any_bytes_arrives_whole(store: RedisWorkflows, colo
     await store.park(fence(again), [waiting("12:é", 1, due=store.context.clock.time())], None)
     await store.fire()
     assert ["done", "due"] == [record.status for record in await store.journal(id)]
-
-
-# Outages
-
-
-@step
-def add(left: int, right: int) -> int:
-    return left + right
-
-
-@workflow("sums")
-def sums(number: int) -> int:
-    return add(add(number, 1), workflow.wait_for("more", type=int))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal"), pytest.param(("FLUSHALL",), marks=pytest.mark.slow)],
-)
-def test_workers_go_on_after(redis_url: str, command: tuple[str, ...]) -> None:
-    """Scripts that are gone, connections that break, a database that was emptied: only what was in that is gone."""
-    with Pilotis({"name": "shop", "workflow": {"url": redis_url, "liveness": 1}}) as app:
-        before = app.workflow.start(sums, 1, id="before")
-        eventually(lambda: before.status() == "waiting")
-        tell(redis_url, *command)
-        after = again_and_again(lambda: app.workflow.start(sums, 2, id="after"))
-        runs = [after] if command == ("FLUSHALL",) else [before, after]
-        for run in runs:
-            again_and_again(lambda run=run: run.signal("more", 10, id="once"))
-        assert [12, 13][-len(runs) :] == [run.result(timeout=30) for run in runs]
-        assert {run.id: "completed" for run in runs} == {run.id: run.status for run in app.workflow.find()}
-
-
-def again_and_again(call: Callable[[], Any]) -> Any:
-    """Call until the connections are there again."""
-    for _ in range(20):
-        try:
-            return call()
-        except ConnectionFailedError:
-            continue
-    return call()
-
-
-async def test_verbs_fail_with_typed_errors_while_redis_is_away(
-    make: Make, own_redis: RedisServer, colour: Colour
-) -> None:
-    """And work again when it is back; what was written is there, and fences hold."""
-    own_redis.options = ("--appendonly", "yes", "--appendfsync", "always")
-    own_redis.restart()
-    store = make(own_redis.url, reconnects=0, connect_timeout=0.5)
-    await store.start(a_run("r1"))
-    mine = fence(await claim(store))
-    own_redis.stop()
-    with pytest.raises(RedisError) as caught:
-        await store.commit(mine, [done("a", 0)])
-    assert store.classify(caught.value) is ConnectionFailedError
-    own_redis.start()
-    await store.commit(mine, [done("a", 0)])
-    assert ["a"] == [record.key for record in await store.journal("r1")]
-    with pytest.raises(FencedError):
-        await store.commit(Fence("r1", 99), [])
-    await store.close()
 
 
 def test_threads_share_a_provider(store: RedisWorkflows) -> None:

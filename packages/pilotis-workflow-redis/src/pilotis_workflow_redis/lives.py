@@ -77,7 +77,7 @@ class Life:
         """Have the worker be gone."""
         self.is_over = True
         await self._pulse.stop()
-        await self._presence.end(self.worker)
+        await self._presence.end(self.worker, is_heir_wanted=False)  # that would count as a death
 
     def _loops(self) -> list[AbstractEventLoop]:
         """Return the event loops that have to go round while the worker is alive."""

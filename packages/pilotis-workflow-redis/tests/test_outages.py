@@ -1,0 +1,79 @@
+"""What verbs and workers live through: a Redis that is away, forgets, and breaks connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pilotis import Pilotis, step, workflow
+from pilotis.errors import ConnectionFailedError
+from pilotis.providers import Fence, FencedError
+from pilotis_testing import Colour
+from pilotis_testing.chaos import eventually
+from pilotis_testing.redis import tell
+from pilotis_testing.servers import RedisServer
+from pilotis_testing.workflow_words import a_run, claim, done, fence
+from pilotis_workflow_redis import RedisWorkflows
+from redis.exceptions import RedisError
+
+Make = Callable[..., RedisWorkflows]
+
+
+@step
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@workflow("sums")
+def sums(number: int) -> int:
+    return add(add(number, 1), workflow.wait_for("more", type=int))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal"), pytest.param(("FLUSHALL",), marks=pytest.mark.slow)],
+)
+def test_workers_go_on_after(redis_url: str, command: tuple[str, ...]) -> None:
+    """Scripts that are gone, connections that break, a database that was emptied: only what was in that is gone."""
+    with Pilotis({"name": "shop", "workflow": {"url": redis_url, "liveness": 1}}) as app:
+        before = app.workflow.start(sums, 1, id="before")
+        eventually(lambda: before.status() == "waiting")
+        tell(redis_url, *command)
+        after = again_and_again(lambda: app.workflow.start(sums, 2, id="after"))
+        runs = [after] if command == ("FLUSHALL",) else [before, after]
+        for run in runs:
+            again_and_again(lambda run=run: run.signal("more", 10, id="once"))
+        assert [12, 13][-len(runs) :] == [run.result(timeout=30) for run in runs]
+        assert {run.id: "completed" for run in runs} == {run.id: run.status for run in app.workflow.find()}
+
+
+def again_and_again(call: Callable[[], Any]) -> Any:
+    """Call until the connections are there again."""
+    for _ in range(20):
+        try:
+            return call()
+        except ConnectionFailedError:
+            continue
+    return call()
+
+
+async def test_verbs_fail_with_typed_errors_while_redis_is_away(
+    make: Make, own_redis: RedisServer, colour: Colour
+) -> None:
+    """And work again when it is back; what was written is there, and fences hold."""
+    own_redis.options = ("--appendonly", "yes", "--appendfsync", "always")
+    own_redis.restart()
+    store = make(own_redis.url, reconnects=0, connect_timeout=0.5)
+    await store.start(a_run("r1"))
+    mine = fence(await claim(store))
+    own_redis.stop()
+    with pytest.raises(RedisError) as caught:
+        await store.commit(mine, [done("a", 0)])
+    assert store.classify(caught.value) is ConnectionFailedError
+    own_redis.start()
+    await store.commit(mine, [done("a", 0)])
+    assert ["a"] == [record.key for record in await store.journal("r1")]
+    with pytest.raises(FencedError):
+        await store.commit(Fence("r1", 99), [])
+    await store.close()
