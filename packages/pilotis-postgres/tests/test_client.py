@@ -21,7 +21,8 @@ from pilotis_testing.postgres import PgBouncer, tell
 PROCESS = "SELECT pg_backend_pid()"
 ACTIVE = (
     "SELECT count(*) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle' AND backend_type = 'client backend'"
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND state <> 'idle' AND backend_type = 'client backend'"
 )
 
 
