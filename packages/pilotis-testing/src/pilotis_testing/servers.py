@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ from mirakuru import TCPExecutor
 
 START_SECONDS = 60.0  # on a machine that does much else
 POLL_SECONDS = 0.01
+_OWN_PORTS = range(10_000, 32_000)
+"""Below those that the system gives to outgoing connections: `net.ipv4.ip_local_port_range`."""
 REDIS_VARIABLE = "PILOTIS_TEST_REDIS_URL"
 MEMCACHED_VARIABLE = "PILOTIS_TEST_MEMCACHED"
 
@@ -134,10 +137,12 @@ class MemcachedServer(Server):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that nobody listens on now, and that no connection is given by the system until it is used."""
+    while True:
+        port = secrets.choice(_OWN_PORTS)  # by a source that no test seeds
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
