@@ -32,16 +32,17 @@ def locking(provider: MemoryLocking, clock: ManualClock) -> Iterator[Locking]:
     context.runtime.stop()
 
 
+@pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine"), SystemExit("mine")], ids=repr)
 def test_a_leader_that_cannot_begin_gives_its_office_back(
-    locking: Locking, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    locking: Locking, clock: ManualClock, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     """The error is logged, others get their turn, and it stands again after a second."""
     tries: list[int] = []
 
-    def begin(lease: object) -> None:
+    async def begin(lease: object) -> None:
         tries.append(len(tries))
         if len(tries) == 1:
-            raise KeyError("mine")
+            raise error
 
     def leads_after_a_while() -> bool:
         clock.advance(0.1)
@@ -57,11 +58,14 @@ def test_a_leader_that_cannot_begin_gives_its_office_back(
     assert "on_elected of the leadership of a failed" in caplog.text
 
 
-def test_an_error_of_the_revoked_is_logged(locking: Locking, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError("mine"), SystemExit("mine")], ids=repr)
+def test_an_error_of_the_revoked_is_logged(
+    locking: Locking, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     """And the office is given back all the same."""
 
     def end() -> None:
-        raise KeyError("mine")
+        raise error
 
     with locking.lead("a", on_elected=print, on_revoked=end) as leader:
         until(lambda: leader.leading)

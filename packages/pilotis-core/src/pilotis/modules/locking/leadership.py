@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -20,6 +21,9 @@ logger = logging.getLogger("pilotis.locking")
 LONGEST_CAMPAIGN = 3600.0
 """Seconds after which whoever was not elected queues anew: no backend has to remember a wait for ever."""
 RETRY_SECONDS = 1.0
+
+_FAILURES = (Exception, asyncio.CancelledError, SystemExit)
+"""Of functions of the caller's: any of them would end a candidate who is to stand again."""
 
 _called_by: ContextVar[Leadership | None] = scoped("pilotis_leadership", None)
 
@@ -158,7 +162,7 @@ class Leadership:
         self._is_telling = True
         try:
             await self._keeper.context.runtime.call(function, *args)
-        except Exception:
+        except _FAILURES:
             logger.exception("%s of the leadership of %s failed", what, self.name)
             return False
         finally:
