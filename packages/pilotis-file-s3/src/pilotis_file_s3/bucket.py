@@ -13,7 +13,6 @@ from pilotis.modules.file.types import Access
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.errors import is_code
 from pilotis_file_s3.options import S3FilesOptions
-from pilotis_file_s3.parts import Part
 from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, Note, record_of
 
 LONGEST_NAME = 1024
@@ -92,8 +91,7 @@ class Bucket:
 
     def put_note(self, id: str, note: Note) -> None:
         """Store a note, on this thread."""
-        body = Part.of(msgspec.json.encode(note))
-        self.connection.ask_now("put_object", Key=self.note_name(id), Body=body, ContentMD5=body.md5)
+        self.connection.ask_now("put_object", Key=self.note_name(id), Body=msgspec.json.encode(note))
 
     def drop_note(self, id: str) -> None:
         """Remove a note, if there is one, on this thread."""

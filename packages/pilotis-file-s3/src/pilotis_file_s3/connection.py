@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 from functools import cache, partial
 from typing import Any, cast
@@ -11,7 +13,6 @@ from pilotis.providers import reset_after_fork, run_blocking
 
 from pilotis_file_s3.errors import told
 from pilotis_file_s3.options import S3FilesOptions
-from pilotis_file_s3.parts import Part
 
 
 class Connection:
@@ -72,8 +73,8 @@ def make_client(options: S3FilesOptions) -> Any:
 
     config = Config(
         signature_version="s3v4",
-        # Every body has a Content-MD5, which is signed: to sign a second digest of it would cost as much again.
-        s3={"addressing_style": _addressing(options), "payload_signing_enabled": False},
+        # The SHA-256 of every body is signed, over TLS too: so each server checks what it takes.
+        s3={"addressing_style": _addressing(options), "payload_signing_enabled": True},
         connect_timeout=options.connect_timeout,
         read_timeout=options.timeout,
         max_pool_connections=options.max_connections,
@@ -85,8 +86,7 @@ def make_client(options: S3FilesOptions) -> Any:
     )
     session: Any = Session(botocore_session=_session(options))
     client = session.client("s3", region_name=_region(options), endpoint_url=options.endpoint_url, config=config)
-    for operation in ("CompleteMultipartUpload", "DeleteObjects"):
-        client.meta.events.register(f"before-sign.s3.{operation}", _add_md5)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
     return client
 
 
@@ -101,8 +101,9 @@ def _addressing(options: S3FilesOptions) -> str:
 
 
 def _add_md5(request: Any, **_: object) -> None:
-    """Where boto3 takes none from us. Some servers want a digest of what is to be deleted, and know no other one."""
-    request.headers["Content-MD5"] = Part.of(request.body).md5
+    """Some servers want this digest of what is to be deleted, and know no other one."""
+    digest = hashlib.md5(request.body, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _region(options: S3FilesOptions) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import mmap
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,25 +20,12 @@ class Part:
         self.size = 0
         """How many bytes were filled in."""
 
-    @classmethod
-    def of(cls, body: bytes) -> Part:
-        """Return a part that holds these bytes."""
-        part = cls(max(1, len(body)))
-        part.fill(memoryview(body))
-        return part
-
     def fill(self, view: memoryview) -> memoryview:
         """Append what there is room for, and return the rest."""
         taken = view[: len(self._pages) - self.size]
         self._pages[self.size : self.size + len(taken)] = taken
         self.size += len(taken)
         return view[len(taken) :]
-
-    @property
-    def md5(self) -> str:
-        """What goes into Content-MD5, against which every S3 checks a body."""
-        with memoryview(self._pages) as pages, pages[: self.size] as filled:
-            return base64.b64encode(hashlib.md5(filled, usedforsecurity=False).digest()).decode()
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, none at the end."""

@@ -94,7 +94,7 @@ class Write(NamedTuple):
 async def put(bucket: Bucket, key: str, body: Part, request: WriteRequest, *, sha256: str, now: float) -> FileInfo:
     """Store a file with one request."""
     write = Write(bucket, key, request, Record.of(request.access, now, sha256))
-    send = partial(write.ask, "put_object", Body=body, ContentMD5=body.md5, **write.facts, **write.terms)
+    send = partial(write.ask, "put_object", Body=body, **write.facts, **write.terms)
     return write.info(body.size, await write.store(send), sha256)
 
 
@@ -149,7 +149,7 @@ class Upload:
         return self._write.ask("create_multipart_upload", **self._write.facts)["UploadId"]
 
     def _send(self, number: int, part: Part) -> None:
-        terms = {"UploadId": self._id, "PartNumber": number, "ContentMD5": part.md5}
+        terms = {"UploadId": self._id, "PartNumber": number}
         self._etags[number] = self._write.ask("upload_part", Body=part, **terms)["ETag"]
 
     def _note(self, sha256: str) -> None:
