@@ -125,3 +125,14 @@ def _grant(waiter: Waiter) -> Grant:
 
 TestTable: Any = TableMachine.TestCase
 TestTable.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+def test_what_the_owner_was_granted_meanwhile_stays() -> None:
+    """Whoever gives up does not take away what another task of the same owner was told that it holds."""
+    table = Table()
+    first, second = (Waiter(LockRequest(keys=("a",), owner="job-7", ttl=60.0)) for _ in range(2))
+    for waiter in (first, second):
+        table.enter(waiter, 0.0)
+    table.withdraw(first, 1.0)
+    assert table.renew(_grant(second), 2.0) is True
+    assert table.release(_grant(second), 3.0) is True

@@ -253,6 +253,21 @@ def test_what_the_owner_had_before_stays(locking: Locking, redis_url: str) -> No
             break
 
 
+def test_what_the_owner_was_granted_meanwhile_stays(redis_url: str) -> None:
+    """Whoever gives up does not take away what another task of the same owner was told that it holds."""
+    provider = RedisLocks(RedisLocksOptions(url=redis_url))
+    request = LockRequest(keys=("a",), owner="job-7", ttl=LONG)
+    keys = keys_of(provider.context.name)
+    taking = Taking(provider.link, keys, provider.context.clock, request)
+    assert drive(taking.take(None)) is not None
+    other = drive(provider.acquire(request))
+    assert other is not None
+    drive(taking.undo(ValueError()))
+    assert [True] == drive(provider.renew([other]))
+    assert drive(provider.release(other)) is True
+    drive(provider.close())
+
+
 def test_a_request_that_arrives_after_it_was_given_up_comes_to_nothing(locking: Locking, redis_url: str) -> None:
     """A server that was asked on one connection may read it after it was told on another."""
     provider = RedisLocks(RedisLocksOptions(url=redis_url))

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from pilotis.errors import LockNotAcquiredError
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context, LockRequest
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
-from pilotis_locking_redis.scripts import keys_of
+from pilotis_locking_redis.scripts import LOCKS, TAKE, keys_of, microseconds
 from pilotis_locking_redis.taking import Taking
 from pilotis_testing.chaos import eventually
 from pilotis_testing.colours import together
@@ -29,6 +29,7 @@ from pilotis_testing.servers import RedisServer
 
 LONG = 120.0
 """Seconds: more than any of these tests takes, however slow the machine is."""
+WAIT = microseconds(LONG)
 
 WAITER = """
 import json, sys
@@ -43,6 +44,7 @@ sys.stdin.read() if hold else lease.release()
 """
 
 Make = Callable[..., Locking]
+WaitAndDie = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -189,6 +191,56 @@ def test_thousands_of_leases_are_renewed_by_few_commands(make: Make, own_redis: 
 
 
 # Who dies
+
+
+@pytest.fixture
+def wait_and_die(redis_url: str) -> Iterator[WaitAndDie]:
+    """What has some stand in line for keys, one after the other, who are dead when the block ends."""
+    provider = RedisLocks(RedisLocksOptions(url=redis_url))
+    client: Any = redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]
+    keys = keys_of("shop")
+
+    @contextmanager
+    def dying(*names: str, count: int = 1) -> Generator[None]:
+        channels = {f"dead-{number}": f"{keys[LOCKS]}:dead-{number}" for number in range(count)}
+
+        def heard() -> int:
+            return sum(tell(redis_url, "PUBSUB", "NUMSUB", *channels.values())[1::2])
+
+        with client.pubsub() as listener:
+            listener.subscribe(*channels.values())
+            eventually(lambda: heard() == count)
+            for name in channels:
+                drive(provider.link.script(TAKE, keys, (name, name, WAIT, 0, 0, WAIT, 0, *names)))
+            yield
+        eventually(lambda: heard() == 0)
+
+    yield dying
+    client.close()
+    drive(provider.close())
+
+
+def test_more_dead_than_one_script_serves_are_skipped(make: Make, redis_url: str, wait_and_die: WaitAndDie) -> None:
+    """However many waited in a process that was killed, whoever stands behind them is woken."""
+    locking = make(redis_url)
+    mine = locking.acquire("a", ttl=LONG)
+    alive = threading.Thread(target=lambda: locking.acquire("a", ttl=LONG, wait=LONG).release())
+    with wait_and_die("a", count=130):
+        alive.start()
+        eventually(lambda: waiters(locking, "a") == 131)
+    mine.release()
+    alive.join(LONG / 4)
+    assert not alive.is_alive()
+
+
+def test_what_the_dead_had_reserved_is_free_for_who_comes(make: Make, redis_url: str, wait_and_die: WaitAndDie) -> None:
+    """Though what they waited for is held, and will be."""
+    locking = make(redis_url)
+    locking.acquire("b", ttl=LONG)
+    with wait_and_die("a", "b"):
+        assert waiters(locking, "b") == 1
+    locking.acquire("a", wait=LONG / 4).release()
+    assert waiters(locking, "b") == 0
 
 
 @pytest.mark.slow

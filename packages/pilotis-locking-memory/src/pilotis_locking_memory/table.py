@@ -24,20 +24,22 @@ FIRST_SWEEP = 1024
 class Holding:
     """One owner's hold of one key."""
 
-    __slots__ = ("expires", "owner", "shared", "since", "token")
+    __slots__ = ("expires", "owner", "shared", "since", "taken_by", "token")
 
-    def __init__(self, owner: str, token: int, since: float, expires: float, *, shared: bool) -> None:
+    def __init__(self, owner: str, token: int, since: float, expires: float, *, shared: bool, taken_by: Waiter) -> None:
         self.owner = owner
         self.token = token
         self.since = since
         self.expires = expires
         self.shared = shared
+        self.taken_by: Waiter | None = taken_by
+        """Who may give it back again. None: more than one of the same owner was told that it holds it."""
 
 
 class Waiter:
     """A request on its way. `granted` is set when `grant` is there."""
 
-    __slots__ = ("fresh", "grant", "granted", "place", "request")
+    __slots__ = ("grant", "granted", "place", "request")
 
     def __init__(self, request: LockRequest) -> None:
         self.request = request
@@ -45,8 +47,6 @@ class Waiter:
         self.grant: Grant | None = None
         self.place = 0
         """How many of its keys are reserved: the index of the key it queues for."""
-        self.fresh = 0
-        """The token of the keys that the owner did not hold before. Zero: it held them all."""
 
 
 class Key:
@@ -126,10 +126,9 @@ class Table:
         with self._changing():
             if waiter.grant is None:
                 self._leave(waiter, now)
-            elif waiter.fresh:
-                self._free(
-                    [name for name in waiter.request.keys if self._is_fresh(name, waiter)], waiter.request.owner, now
-                )
+            else:
+                taken = [name for name in waiter.request.keys if self._is_taken_by(waiter, name)]
+                self._free(taken, waiter.request.owner, now)
 
     def renew(self, grant: Grant, now: float) -> bool:
         """Extend a grant that is held whole."""
@@ -222,10 +221,10 @@ class Table:
         for key in keys:
             key.purge(now)  # what the owner held before may have run out while it waited for the rest
         if any(request.owner not in key.holders for key in keys):
-            self.token = waiter.fresh = self.token + 1
+            self.token += 1
         for key in keys:
             del key.reserved[waiter]
-            self._hold(key, request, now)
+            self._hold(key, waiter, now)
         waiter.grant = Grant(
             keys=request.keys,
             owner=request.owner,
@@ -236,14 +235,16 @@ class Table:
         )
         self._woken.append(waiter.granted)
 
-    def _hold(self, key: Key, request: LockRequest, now: float) -> None:
-        expires = now + request.ttl
-        held = key.holders.get(request.owner)
+    def _hold(self, key: Key, waiter: Waiter, now: float) -> None:
+        request = waiter.request
+        owner, expires, shared = request.owner, now + request.ttl, request.shared
+        held = key.holders.get(owner)
         if held is None:
-            key.holders[request.owner] = Holding(request.owner, self.token, now, expires, shared=request.shared)
+            key.holders[owner] = Holding(owner, self.token, now, expires, shared=shared, taken_by=waiter)
         else:
             held.expires = max(held.expires, expires)
-            held.shared = held.shared and request.shared
+            held.shared = held.shared and shared
+            held.taken_by = None
 
     # Leaving
 
@@ -301,6 +302,6 @@ class Table:
         found = {name: self._holding(name, grant.owner, now) for name in grant.keys}
         return {name: held for name, held in found.items() if held is not None and held.token <= grant.token}
 
-    def _is_fresh(self, name: str, waiter: Waiter) -> bool:
+    def _is_taken_by(self, waiter: Waiter, name: str) -> bool:
         held = self.keys[name].holders.get(waiter.request.owner) if name in self.keys else None
-        return held is not None and held.token == waiter.fresh
+        return held is not None and held.taken_by is waiter

@@ -1,8 +1,11 @@
 -- Holders, reservations and queues. A request takes its keys in sorted order. Those that it can have are reserved for it, without being
 -- held; it stands in the queue of the first that it cannot have. When the last one falls to it, all become held at once.
 local MOST_SERVED = 100
+local MOST_CALLED = 1000
 local SWEPT = 32
 
+-- Takes the place of a request in a hold that is also another's of the same owner: then neither gives it back.
+local NOBODY = ''
 
 -- Lua cannot hand on more than a few thousand at once
 local MOST_VALUES = 1000
@@ -96,6 +99,9 @@ local function hold(name, request, token)
     if holder then
         holder[EXPIRES] = math.max(holder[EXPIRES], now + request.ttl)
         holder[SHARED] = math.min(holder[SHARED], request.shared)
+        if holder[TAKEN_BY] ~= request.id then
+            holder[TAKEN_BY] = NOBODY
+        end
     else
         lock.holders[#lock.holders + 1] = {request.owner, token, now, now + request.ttl, request.shared, request.id}
         redis.call('ZADD', OWNERS, 0, request.owner .. '\0' .. name)
@@ -152,14 +158,15 @@ local function place_of(waiter)
     return waiter.keys[waiter.place + 1]
 end
 
-local function unreserve(name, waiter)
-    local lock, kept = lock_of(name), {}
-    for _, one in ipairs(lock.reserved) do
-        if one[TAKEN_BY] ~= waiter.id then
-            kept[#kept + 1] = one
+local function unreserve(name, id)
+    local lock = lock_of(name)
+    for index, one in ipairs(lock.reserved) do
+        if one[TAKEN_BY] == id then
+            table.remove(lock.reserved, index)
+            lock.changed = true
+            return
         end
     end
-    lock.reserved, lock.changed = kept, true
 end
 
 local function forget(waiter)
@@ -174,7 +181,7 @@ local function withdraw(waiter)
         freer[#freer + 1] = place_of(waiter)
     end
     for index = 1, waiter.place do
-        unreserve(waiter.keys[index], waiter)
+        unreserve(waiter.keys[index], waiter.id)
         freer[#freer + 1] = waiter.keys[index]
     end
     forget(waiter)
@@ -182,8 +189,16 @@ end
 
 -- Queues
 
+local function places_of(name, most)
+    return redis.call('ZRANGEBYLEX', QUEUES, '[' .. name .. '\0', '(' .. name .. '\1', 'LIMIT', 0, most)
+end
+
 local function head_of(name)
-    return redis.call('ZRANGEBYLEX', QUEUES, '[' .. name .. '\0', '(' .. name .. '\1', 'LIMIT', 0, 1)[1]
+    return places_of(name, 1)[1]
+end
+
+local function id_at(name, place)
+    return string.sub(place, #name + 19)
 end
 
 -- Tell whether a request may have a key at once: nobody who waits for a key could go before one who holds it.
@@ -207,7 +222,7 @@ end
 
 local function grant(waiter)
     for _, name in ipairs(waiter.keys) do
-        unreserve(name, waiter)
+        unreserve(name, waiter.id)
     end
     waiter.token = hold_all(waiter)
     if not waiter.is_here then
@@ -230,8 +245,7 @@ end
 
 -- Let one who is at the head of a queue go on, and tell whether the next one may be there now.
 local function serve_head(name, head)
-    local id = string.sub(head, #name + 19)
-    local waiter = waiter_of(id)
+    local waiter = waiter_of(id_at(name, head))
     if not waiter then
         redis.call('ZREM', QUEUES, head)
     elseif is_gone(waiter) then
@@ -247,6 +261,15 @@ local function serve_head(name, head)
     return true
 end
 
+-- Tell the first in a queue who hears it to ask.
+local function call_on(name)
+    for _, place in ipairs(places_of(name, MOST_CALLED)) do
+        if redis.call('PUBLISH', channel_of(id_at(name, place)), '') > 0 then
+            return
+        end
+    end
+end
+
 -- Let those at the head of a queue go on. Where they are too many for one script, the next one is told to ask.
 local function serve(name)
     local lock = lock_of(name)
@@ -255,8 +278,7 @@ local function serve(name)
         if not head then
             lock.queued, lock.changed = 0, true
         elseif served == MOST_SERVED then
-            redis.call('PUBLISH', channel_of(string.sub(head, #name + 19)), '')
-            return
+            return call_on(name)
         elseif not serve_head(name, head) then
             return
         end

@@ -11,6 +11,7 @@
 -- Result:      the token where they are held now; false where they are not, and it does not wait;
 --              else [after how long a lease in its way may have run out (µs), its ticket]
 local LONGEST_DELAY = 1000000
+local MOST_LOOKED_AT = 100
 
 local id, wait = ARGV[1], tonumber(ARGV[6])
 
@@ -33,24 +34,6 @@ local function can_have_all(request)
     return true
 end
 
--- Have a request wait from now on, where it stood before if it has a ticket. Whoever cannot be heard of here is not taken for gone.
-local function begin(waiter)
-    waiter.is_here = true
-    waiter.place = 0
-    waiter.ticket = tonumber(ARGV[7])
-    if waiter.ticket == 0 then
-        waiter.ticket = next_number()
-    end
-    waiter.ends = now + wait + LONGEST_DELAY
-    waiter.listens = is_heard(id) and 1 or 0
-    waiters[id] = waiter
-    advance(waiter)
-    if not waiter.token then
-        freer[#freer + 1] = place_of(waiter)
-    end
-    settle()
-end
-
 local function is_whole(waiter)
     for _, name in ipairs(waiter.keys) do
         if not held_since(name, waiter.owner, waiter.token) then
@@ -67,8 +50,9 @@ local function note_way(name, way)
     end
     way[name] = true
     way[#way + 1] = name
-    for _, one in ipairs(lock_of(name).reserved) do
-        local other = waiter_of(one[TAKEN_BY])
+    local reserved = lock_of(name).reserved
+    for index = 1, math.min(#reserved, MOST_LOOKED_AT) do
+        local other = waiter_of(reserved[index][TAKEN_BY])
         if other and other.id ~= id then
             note_way(place_of(other), way)
         end
@@ -82,12 +66,14 @@ local function way_of(waiter)
 end
 
 local function withdraw_gone(name)
-    for _, one in ipairs(lock_of(name).reserved) do
-        local other = waiter_of(one[TAKEN_BY])
+    local reserved = lock_of(name).reserved
+    for index = math.min(#reserved, MOST_LOOKED_AT), 1, -1 do
+        local taken_by = reserved[index][TAKEN_BY]
+        local other = waiter_of(taken_by)
         if other and is_gone(other) then
             withdraw(other)
         elseif not other then
-            unreserve(name, {id = one[TAKEN_BY]})
+            unreserve(name, taken_by)
         end
     end
 end
@@ -100,6 +86,22 @@ local function look(waiter)
         freer[#freer + 1] = name
     end
     settle()
+end
+
+-- Have a request wait from now on, where it stood before if it has a ticket. Whoever cannot be heard of here is not taken for gone.
+local function begin(waiter)
+    waiter.is_here = true
+    waiter.place = 0
+    waiter.ticket = tonumber(ARGV[7])
+    if waiter.ticket == 0 then
+        waiter.ticket = next_number()
+    end
+    waiter.ends = now + wait + LONGEST_DELAY
+    waiters[id] = waiter
+    advance(waiter)
+    if not waiter.token then
+        look(waiter)
+    end
 end
 
 -- Return when a lease in a waiter's way runs out: the last for who wants the key alone, the first for who shares it.
