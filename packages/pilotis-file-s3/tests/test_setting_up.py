@@ -32,6 +32,18 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"attempts": 0}, "attempts"),
     ({"timeout": 0}, "timeout"),
     ({"connect_timeout": -1}, "connect_timeout"),
+    ({"endpoint_url": "minio:9000"}, "endpoint_url: expected a URL"),
+    ({"endpoint_url": "http://mi nio:9000"}, "endpoint_url"),
+    ({"endpoint_url": "https://user:hidden@minio.example"}, r"endpoint_url: .*\*\*\*@minio"),
+    ({"public_url": "cdn.example"}, "public_url: expected a URL"),
+    ({"region": "eu west"}, "region"),
+    ({"acl": "private\r\nX: y"}, "acl"),
+    ({"access_key_id": "AKIA\r\nX: y", "secret_access_key": "hidden"}, "access_key_id: expected ASCII"),
+    ({"access_key_id": "AKIA", "secret_access_key": "hidden\n"}, "secret_access_key: expected ASCII"),
+    (
+        {"access_key_id": "AKIA", "secret_access_key": "hidden", "session_token": "hidden\r\n"},
+        "session_token: expected ASCII",
+    ),
 ]
 
 
@@ -54,7 +66,6 @@ def test_secrets_show_nowhere() -> None:
     """Neither in the options nor in the address."""
     options = S3FilesOptions(
         bucket="b", access_key_id="AKIA", secret_access_key="hidden", session_token="hidden",  # pyright: ignore[reportArgumentType]
-        endpoint_url="https://user:hidden@minio.example",
     )  # fmt: skip
     assert "hidden" not in f"{options.secret_access_key!r} {options.session_token!r}"
     assert "hidden" not in S3Files(options).address
@@ -176,6 +187,27 @@ def test_a_role(s3: S3Space, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     (put,) = [seen.headers for seen in s3.proxy.seen if seen.operation == "PutObject"]
     assert s3.key not in put["Authorization"]
     assert put["X-Amz-Security-Token"]
+
+
+def test_a_role_of_a_profile(s3: S3Space, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The credentials that it is assumed with may be those of a profile."""
+    alone(monkeypatch, tmp_path, AWS_ENDPOINT_URL_STS=s3.proxy.url)
+    (tmp_path / "credentials").write_text(
+        f"[shop]\naws_access_key_id = {s3.key}\naws_secret_access_key = {s3.secret}\n"
+    )
+    role = "arn:aws:iam::123456789012:role/shop"
+    with Pilotis({"file": without_keys(s3, profile="shop", role_arn=role)}) as app:
+        app.file.put("a", b"1")
+    (put,) = [seen.headers for seen in s3.proxy.seen if seen.operation == "PutObject"]
+    assert s3.key not in put["Authorization"]
+
+
+def test_a_role_that_nobody_can_assume(s3: S3Space, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without credentials there is no role either: it is an `AuthenticationError`."""
+    alone(monkeypatch, tmp_path)
+    role = "arn:aws:iam::123456789012:role/shop"
+    with pytest.raises(AuthenticationError), Pilotis({"file": without_keys(s3, role_arn=role)}):
+        pass
 
 
 def test_a_lent_client(s3: S3Space) -> None:

@@ -8,7 +8,7 @@ import threading
 from functools import cache, partial
 from typing import Any, cast
 
-from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import ClientError, NoCredentialsError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.providers import reset_after_fork, run_blocking
 
 from pilotis_file_s3.errors import told
@@ -143,9 +143,11 @@ def _session_of_role(source: Any, options: S3FilesOptions) -> Any:
     """Return a session that assumes a role with the credentials of another one, again and again."""
     from botocore import credentials  # pyright: ignore[reportMissingTypeStubs]
 
-    fetcher: Any = credentials.AssumeRoleCredentialFetcher(
-        partial(source.create_client, region_name=_region(options)), source.get_credentials(), options.role_arn
-    )
+    own = source.get_credentials()
+    if own is None:
+        raise NoCredentialsError
+    create = partial(source.create_client, region_name=_region(options))
+    fetcher: Any = credentials.AssumeRoleCredentialFetcher(create, own, options.role_arn)
 
     class Role(credentials.CredentialProvider):
         METHOD = CANONICAL_NAME = "pilotis-role"
@@ -154,5 +156,5 @@ def _session_of_role(source: Any, options: S3FilesOptions) -> Any:
             return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
     session = _new_session(options)
-    session.get_component("credential_provider").insert_before("env", Role())
+    session.get_component("credential_provider").providers.insert(0, Role())
     return session

@@ -20,7 +20,7 @@ def sign(bucket: Bucket, link: Link, now: float) -> SignedUpload:
     """Return the request that a link allows. Uploads with a greatest size are forms: S3 limits no other ones."""
     if link.expires is None:
         return SignedUpload(url=lasting(bucket, link.key), method="GET")
-    seconds = math.floor(link.expires - now)
+    seconds = max(1, math.floor(link.expires - now))  # S3 refuses links for no time at all
     if seconds > LONGEST:
         raise InvalidInputError(
             f"expires: expected {LONGEST} seconds (a week) at most, which S3 signs for; got {seconds}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -9,12 +10,14 @@ import msgspec
 from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError, InvalidInputError
 from pilotis.modules.file.checks import check_prefix
-from pilotis.settings.secrets import Secret
+from pilotis.settings.secrets import Secret, mask_url
 from pilotis.settings.text import LooseText
 
 MIB = 1024 * 1024
 SMALLEST_PART = 5 * MIB
 LARGEST_PART = 5 * 1024 * MIB
+
+_WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -64,9 +67,13 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise InvalidInputError("bucket: expected the name of a bucket")
         check_prefix(self.prefix)
         self._check_keys()
+        for name in ("endpoint_url", "public_url"):
+            _check_url(getattr(self, name), name)
+        if self.region is not None and not _WORD.fullmatch(self.region):
+            raise InvalidInputError(f"region: expected one such as eu-west-3, got {self.region!r}")
         if self.acl in ("true", "false"):  # as a URL or a variable of the environment says it
             msgspec.structs.force_setattr(self, "acl", self.acl == "true")
-        if self.acl == "":
+        if isinstance(self.acl, str) and not _WORD.fullmatch(self.acl):
             raise InvalidInputError(
                 "acl: expected true, false or the name of a canned ACL such as 'authenticated-read'"
             )
@@ -87,6 +94,8 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise InvalidInputError("session_token: expected access_key_id and secret_access_key beside it")
         if self.profile is not None and self.access_key_id is not None:
             raise InvalidInputError("profile: expected either a profile or access_key_id, not both")
+        for name in ("access_key_id", "secret_access_key", "session_token"):
+            _check_key(getattr(self, name), name)
         for name in ("secret_access_key", "session_token"):
             if (value := getattr(self, name)) is not None:
                 msgspec.structs.force_setattr(self, name, Secret(value))  # shows in no repr
@@ -112,3 +121,20 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         place = {"bucket": parts.netloc, "prefix": unquote(parts.path.strip("/"))}
         said = {name: LooseText(value) for name, value in parse_qsl(parts.query, keep_blank_values=True)}
         return {**{name: text for name, text in place.items() if text}, **said}
+
+
+def _check_key(key: str | None, at: str) -> None:
+    """Refuse what no header can hold: errors of the HTTP library would show it."""
+    if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidInputError(f"{at}: expected ASCII text without spaces and line breaks")
+
+
+def _check_url(url: str | None, at: str) -> None:
+    """Refuse what is no address, and passwords in it, which errors of boto3's would show."""
+    if url is None:
+        return
+    parts = urlsplit(url)
+    is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    is_written = url.isprintable() and " " not in url
+    if not (parts.scheme in ("http", "https") and parts.hostname and is_plain and is_written):
+        raise InvalidInputError(f"{at}: expected a URL such as https://s3.example.com, got {mask_url(url)!r}")
