@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -15,6 +17,20 @@ from pilotis_testing.postgres import PostgresServer, tell
 
 Connect = Callable[..., Postgres]
 PATIENCE = 20.0
+SELECTABLE = 1_024
+"""Files that `select` can watch, by their numbers."""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Have so many files open that the numbers of those to come are beyond what `select` can watch."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2 * SELECTABLE, hard)), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(SELECTABLE)]
+    yield
+    for file in files:
+        os.close(file)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_what_is_notified_is_heard(postgres: Postgres, colour: Colour) -> None:
@@ -123,3 +139,12 @@ def test_a_cancelled_listener_is_gone(postgres: Postgres, postgres_url: str) -> 
 
     asyncio.run(scenario())
     tell(postgres_url, "NOTIFY news")
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_a_process_with_many_files_open_listens_too(postgres: Postgres, colour: Colour) -> None:
+    """As a busy server has them: for each a number that old ways of waiting cannot count to."""
+    async with postgres.listening("news") as ear:
+        heard = await ear.news()
+        await postgres.execute("NOTIFY news")
+        assert await heard.wait(PATIENCE)

@@ -175,7 +175,10 @@ class Line:
 
     def _turn(self) -> None:
         """Wait for an errand or for something that the server says, and see to both."""
-        select.select([self._bell, self._connection.pgconn.socket], [], [])
+        watch = select.poll()
+        for source in (self._bell, self._connection.pgconn.socket):
+            watch.register(source, select.POLLIN)
+        watch.poll()
         self._connection.pgconn.consume_input()
         while (notice := self._connection.pgconn.notifies()) is not None:
             self._wake(notice.relname.decode())
