@@ -110,6 +110,23 @@ def test_a_follower_that_is_not_due_holds_up_what_follows_it(outbox: PostgresOut
     assert [] == ids(drive(relayed(outbox)))
 
 
+def test_a_follower_in_other_hands_holds_up_what_follows_it(outbox: PostgresOutbox, postgres_url: str) -> None:
+    """The first of the key had been set aside, and is tried again while another relay has the second."""
+    drive(write(outbox, lambda: psycopg.connect(postgres_url), row("1", "k"), row("2", "k"), row("3", "k")))
+    drive(relayed(outbox, judging({"1": ("aside", 0), "2": ("kept", 0), "3": ("kept", 0)})))
+    other = Taker()
+
+    async def slow(rows: Sequence[ClaimedRow]) -> list[Handed]:
+        assert ["2"] == ids(rows)
+        await outbox.retry(BUS, None)
+        await outbox.relay(BUS, KINDS, 10, other)
+        return [done(it) for it in rows]
+
+    drive(outbox.relay(BUS, KINDS, 1, slow))
+    assert ["1"] == other.ids
+    assert ["3"] == ids(drive(relayed(outbox)))
+
+
 def test_what_a_dead_relay_had_is_free_at_once(own_postgres: PostgresServer) -> None:
     """Its connection ends, and its transaction with it."""
     first, second = (PostgresOutbox(PostgresOutboxOptions(url=own_postgres.url)) for _ in range(2))

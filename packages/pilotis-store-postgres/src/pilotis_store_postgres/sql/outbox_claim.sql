@@ -1,5 +1,6 @@
 -- Lock rows for a relay, until its transaction ends: those that are due and have none of their key before them, and then
--- what follows them, unless one of those is not due. Whoever has locked the first of a key has all of them: nobody else takes what follows.
+-- what follows them, up to what somebody else has locked, and none of it where one is not due. Whoever has locked the
+-- first of a key has all of them: nobody else takes what follows.
 -- Only the first rows are looked at, so many as `window` says, because all of a long queue would take long; NULL looks
 -- at all. What is before a row of those is one of them too. Locks are taken in materialized CTEs, so that they are taken
 -- once, and row by row, so that they are not taken on more rows than the limit, whatever the planner makes of the rest.
@@ -29,9 +30,9 @@ heads AS MATERIALIZED (
     LIMIT %(limit)s
 ),
 followers AS MATERIALIZED (
-    SELECT locked.*
+    SELECT locked.*, wanted.key AS of_key, wanted.place
     FROM (
-        SELECT position FROM window_rows
+        SELECT position, key, row_number() OVER (PARTITION BY key ORDER BY position) AS place FROM window_rows
         WHERE key IN (SELECT key FROM heads) AND position NOT IN (SELECT position FROM heads)
         AND key NOT IN (SELECT key FROM window_rows WHERE key IS NOT NULL AND NOT is_due)
         ORDER BY position
@@ -43,5 +44,14 @@ followers AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) AS locked
     LIMIT %(limit)s - (SELECT count(*) FROM heads)
+),
+unbroken AS (
+    SELECT * FROM (
+        SELECT *, row_number() OVER (PARTITION BY of_key ORDER BY position) AS turn FROM followers
+    ) AS counted
+    WHERE turn = place
 )
-SELECT * FROM heads UNION ALL SELECT * FROM followers ORDER BY position
+SELECT * FROM heads
+UNION ALL
+SELECT position, kind, id, name, key, body, attempts FROM unbroken
+ORDER BY position
