@@ -21,6 +21,8 @@ from pilotis_testing.colours import Colour
 from pilotis_testing.workflow_base import Engines
 
 MOST_OPERATIONS = 500
+MOMENT = 5.0
+"""Seconds that pass between two looks."""
 WRITING = frozenset(
     {"start", "claim", "commit", "park", "compensate", "finish", "give_back", "signal", "cancel", "rewind"}
 )
@@ -173,7 +175,7 @@ async def lose_every_answer(engines: Engines, play: Play) -> int:
         engine = engines(provider=stumbling, grace=0)
         while not await _at_end(engines, id):
             await _begin(engine, play, id)
-            await _pass_time(engines)
+            await _pass_time(engines, id)
         await engine.close()
         assert expected == await _outcome(engines.provider, id), f"losing answer {last} changed the outcome"
         if not stumbling.stumbled:
@@ -189,7 +191,7 @@ async def _perform(
     engine = engines(provider=crashing, grace=0)
     await _begin(engine, play, id)
     while not crashing.crashed and not await _at_end(engines, id):
-        await _pass_time(engines)
+        await _pass_time(engines, id)
     with contextlib.suppress(PilotisError, Crashed):
         await engine.close()
     for worker in crashing.workers:
@@ -198,7 +200,7 @@ async def _perform(
         engine = engines(grace=0)
         await _begin(engine, play, id)
         while not await _at_end(engines, id):
-            await _pass_time(engines)
+            await _pass_time(engines, id)
         await engine.close()
     return await _outcome(engines.provider, id), crashing.crashed
 
@@ -220,9 +222,19 @@ def _rests(provider: WorkflowProvider, id: str) -> bool:
     return run is not None and run.status in ENDED
 
 
-async def _pass_time(engines: Engines) -> None:
+async def _pass_time(engines: Engines, id: str) -> None:
+    """Have a moment pass; where the run does nothing but sleep, that is all of its sleep."""
     await pause(0.0005)
-    engines.clock.advance(5)
+    asleep_until = await run_blocking(lambda: _asleep_until(engines.provider, id))
+    engines.clock.advance(max(MOMENT, asleep_until - engines.clock.time()))
+
+
+def _asleep_until(provider: WorkflowProvider, id: str) -> float:
+    """Return when the next wait of a run ends, and a time long ago for a run that is at work."""
+    run = drive(provider.load(id))
+    if run is None or run.status != "waiting":
+        return 0.0
+    return min((record.due or 0.0 for record in drive(provider.journal(id)) if record.status == "waiting"), default=0.0)
 
 
 async def _outcome(provider: WorkflowProvider, id: str) -> Any:
