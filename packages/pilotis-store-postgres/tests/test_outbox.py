@@ -15,6 +15,7 @@ from pilotis.providers import ClaimedRow, Context, Handed, OutboxCapability, Out
 from pilotis_store_postgres import PostgresOutbox, PostgresOutboxOptions
 from pilotis_testing import Colour
 from pilotis_testing.clock import until
+from pilotis_testing.colours import together
 from pilotis_testing.outbox import BUS, KINDS, LONG, Taker, done, judging, relayed, row, write
 from pilotis_testing.postgres import PgBouncer, PostgresServer, tell, waiting_for
 
@@ -204,6 +205,18 @@ def test_without_notify_nobody_is_promised_to_be_woken(postgres_url: str) -> Non
     """It says so before it is open."""
     outbox = PostgresOutbox(PostgresOutboxOptions(url=postgres_url, notify=False))
     assert OutboxCapability.NONE == outbox.capabilities
+
+
+async def test_many_make_the_table_at_once(postgres_url: str, colour: Colour) -> None:
+    """Also those that looked for it before: one makes it, and nobody fails."""
+    outboxes = [PostgresOutbox(PostgresOutboxOptions(url=postgres_url)) for _ in range(8)]
+    for outbox in outboxes:
+        with pytest.raises(ConfigurationError):
+            await outbox.open()
+    made = await together(*[outbox.migrate for outbox in outboxes])
+    assert 1 == len([names for names in made if names])
+    for outbox in outboxes:
+        await outbox.close()
 
 
 def test_behind_a_pooler_it_works_and_promises_less(pgbouncer: PgBouncer, colour: Colour) -> None:

@@ -15,7 +15,8 @@ VERSION = "pilotis locks, version 1"
 ONE_AT_A_TIME = 0x70696C6F746973
 """The advisory lock of whoever makes something: two who make the same at once would collide."""
 
-_FOUND = "SELECT to_regclass(%s)::text, obj_description(to_regclass(%s), 'pg_class')"
+# A session may remember that there was nothing when it looked before. It learns otherwise when it opens any table.
+_FOUND = "SELECT to_regclass(%s)::text, obj_description(to_regclass(%s), 'pg_class') FROM pg_catalog.pg_class LIMIT 1"
 
 
 async def migrate(postgres: Postgres, options: PostgresLocksOptions) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC
-from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -24,7 +23,9 @@ from pilotis.providers import (
     driver_error,
 )
 from pilotis_postgres import PostgresBacked, PostgresOptions, Session
-from pilotis_postgres.sql import check_name, load
+from pilotis_postgres.sql import check_name
+
+from pilotis_store_postgres.statements import is_there, statement
 
 _UNDEFINED_TABLE = "42P01"
 _MIGRATING = "SELECT pg_advisory_xact_lock(hashtextextended('pilotis_outbox migrate', 0))"
@@ -32,7 +33,6 @@ _WINDOW = 4
 """How many times the limit of a claim is looked at for rows to claim, before all are."""
 _CLAIMED = ("position", "kind", "id", "name", "key", "body", "attempts")
 _ASIDE = ("id", "kind", "name", "key", "body", "attempts", "error")
-_FIND = "SELECT to_regclass(%s) IS NOT NULL"
 
 
 class PostgresOutboxOptions(PostgresOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +70,7 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
     async def migrate(self) -> list[str]:
         async with self.postgres.transaction() as session:
             await session.execute(_MIGRATING)
-            if await self._is_there(session):
+            if await is_there(session, self.options.table):
                 return []
             await session.script(self._sql("outbox_1"))
         return [f"made the table {self.options.table} at {self.address}"]
@@ -80,15 +80,11 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
         if self.facts.pooler == "transaction":
             self.capabilities = OutboxCapability.NONE  # pyright: ignore[reportAttributeAccessIssue] - of this one
         async with self.postgres.session() as session:
-            if not await self._is_there(session):
+            if not await is_there(session, self.options.table):
                 raise ConfigurationError(
                     f"there is no table {self.options.table} at {self.address}; make it: pilotis outbox migrate",
                     path="event.outbox",
                 )
-
-    async def _is_there(self, session: Session) -> bool:
-        ((found,),) = await session.execute(_FIND, [self.options.table])
-        return found
 
     def classify(self, error: Exception) -> type[OperationError] | None:
         return super().classify(driver_error(error))
@@ -164,12 +160,7 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
         return len(await self.postgres.execute(self._sql(statement), values))
 
     def _sql(self, name: str) -> str:
-        return _loaded(name, self.options.table)
-
-
-@cache
-def _loaded(name: str, table: str) -> str:
-    return load("pilotis_store_postgres", name, table=table, index=table.rpartition(".")[2])
+        return statement(name, self.options.table)
 
 
 def _channel(bus: str) -> str:
