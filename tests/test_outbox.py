@@ -115,6 +115,16 @@ def by_psycopg(url: str) -> Generator[Any]:
         yield connection
 
 
+def no_rows(_: object) -> Any:
+    raise AssertionError("nothing of what the caller's rows are made with is used")
+
+
+@contextlib.contextmanager
+def by_psycopg_of_a_kind_of_its_own(url: str) -> Generator[Any]:
+    with psycopg.connect(url, cursor_factory=psycopg.RawCursor, row_factory=no_rows) as connection:
+        yield connection
+
+
 @contextlib.contextmanager
 def by_psycopg_that_begins(url: str) -> Generator[Any]:
     with psycopg.connect(url, autocommit=True) as connection, connection.transaction():
@@ -188,7 +198,7 @@ Kind = Callable[[str], contextlib.AbstractContextManager[Any]]
 
 BLOCKING: list[tuple[str, Kind]] = [
     *(("sqlite_url", kind) for kind in (by_sqlite3, by_sqlite3_that_begins)),
-    *(("postgres_url", kind) for kind in (by_psycopg, by_psycopg_that_begins)),
+    *(("postgres_url", kind) for kind in (by_psycopg, by_psycopg_of_a_kind_of_its_own, by_psycopg_that_begins)),
     *((url, kind) for url in ("sqlite_url", "postgres_url") for kind in (by_alchemy, by_session, by_scoped_session)),
 ]
 
@@ -230,6 +240,13 @@ async def by_async_psycopg(url: str) -> AsyncGenerator[Any]:
 
 
 @contextlib.asynccontextmanager
+async def by_async_psycopg_of_a_kind_of_its_own(url: str) -> AsyncGenerator[Any]:
+    kind = psycopg.AsyncRawCursor
+    async with await psycopg.AsyncConnection.connect(url, cursor_factory=kind, row_factory=no_rows) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
 async def async_engine_of(url: str) -> AsyncGenerator[Any]:
     engine = create_async_engine(dialect(url))
     try:
@@ -251,7 +268,9 @@ async def by_async_session(url: str) -> AsyncGenerator[Any]:
 
 
 @pytest.mark.parametrize(
-    "begin", [by_async_psycopg, by_async_alchemy, by_async_session], ids=lambda it: getattr(it, "__name__", it)
+    "begin",
+    [by_async_psycopg, by_async_psycopg_of_a_kind_of_its_own, by_async_alchemy, by_async_session],
+    ids=lambda it: getattr(it, "__name__", it),
 )
 async def test_an_async_connection(postgres_url: str, begin: Callable[[str], Any]) -> None:
     """The same, under its event loop."""

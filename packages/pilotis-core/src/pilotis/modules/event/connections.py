@@ -63,7 +63,7 @@ class _Psycopg:
 
     async def execute(self, statement: str, values: Mapping[str, Any]) -> None:
         _check_psycopg(self._connection)
-        await run_blocking(self._connection.execute, _PLACE.sub(r"%(\1)s", statement), values)
+        await run_blocking(_cursor(self._connection, "Cursor").execute, _PLACE.sub(r"%(\1)s", statement), values)
 
 
 class _AsyncPsycopg:
@@ -75,7 +75,7 @@ class _AsyncPsycopg:
     async def execute(self, statement: str, values: Mapping[str, Any]) -> None:
         _check_loop(self._connection)
         _check_psycopg(self._connection)
-        await self._connection.execute(_PLACE.sub(r"%(\1)s", statement), values)
+        await _cursor(self._connection, "AsyncCursor").execute(_PLACE.sub(r"%(\1)s", statement), values)
 
 
 class _Alchemy:
@@ -140,6 +140,11 @@ def _dialect(connection: Any) -> str:
 def _check_psycopg(connection: Any) -> None:
     if connection.autocommit and connection.info.transaction_status == _IDLE:
         raise _no_transaction("with connection.transaction()")
+
+
+def _cursor(connection: Any, kind: str) -> Any:
+    """Return a cursor that takes places by name: of the caller's own kind it may be one that does not."""
+    return getattr(sys.modules["psycopg"], kind)(connection, row_factory=sys.modules["psycopg"].rows.tuple_row)
 
 
 def _check_loop(connection: object) -> None:
