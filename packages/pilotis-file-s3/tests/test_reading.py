@@ -118,6 +118,14 @@ async def test_objects_that_others_stored(files: Any, raw: Any) -> None:
     assert "no-store" == raw.ask("head_object", Key="b.csv")["CacheControl"]
 
 
+@pytest.mark.parametrize("record", ["1;id;public;soon;", "1;id;public;9" + "9" * 40 + ";", "1;id;secret;1;", ";;;;"])
+async def test_records_that_others_wrote(files: Any, raw: Any, record: str) -> None:
+    """What cannot be read says nothing; the object is read like any other."""
+    raw.ask("put_object", Key="a", Body=b"1", Metadata={"pilotis-record": record})
+    info = await files.stat("a")
+    assert ("private", None, b"1") == (info.access, info.sha256, await files.read("a"))
+
+
 async def test_what_cannot_be_a_file_is_not_listed(files: Any, raw: Any) -> None:
     """Neither the empty objects that consoles make for folders, nor names that no key can have, nor digests."""
     for name in ("folder/", "a//b", "../c", ".pilotis/sha256/x", "folder/a"):
@@ -165,6 +173,27 @@ async def test_copies_of_large_files(files: Any, s3: S3Space, raw: Any, monkeypa
         await files.copy("a.bin", "c.bin")
     assert [] == raw.uploads
     assert not await files.exists("c.bin")
+
+
+async def test_a_copy_whose_answer_is_lost(store: Any, s3: S3Space, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is there is there, also when it is asked for twice and refused the second time."""
+    monkeypatch.setattr(copying, "LARGEST_AT_ONCE", MIB)
+    monkeypatch.setattr(copying, "PART", 5 * MIB)
+    files = store(attempts=2)
+    await files.put("a.bin", LARGE)
+    s3.proxy.trouble("CompleteMultipartUpload", Trouble(cut_answer=-1), Trouble(404, "NoSuchUpload"))
+    assert await files.copy("a.bin", "b.bin") == await files.stat("b.bin")
+    assert [] == raw.uploads
+
+
+async def test_a_copy_that_was_swept(files: Any, s3: S3Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as what it is: the source is there."""
+    monkeypatch.setattr(copying, "LARGEST_AT_ONCE", MIB)
+    await files.put("a.bin", LARGE)
+    s3.proxy.trouble("UploadPartCopy", Trouble(404, "NoSuchUpload"))
+    s3.proxy.trouble("AbortMultipartUpload", Trouble(404, "NoSuchUpload"))
+    with pytest.raises(ConflictError):
+        await files.copy("a.bin", "b.bin")
 
 
 async def test_a_source_that_changes_while_it_is_copied(files: Any, s3: S3Space) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pilotis.bridge import run_blocking
 from pilotis_testing.chaos import eventually, size
+from pilotis_testing.clock import until
 from pilotis_testing.s3 import S3Space, Trouble
 
 MIB = 1024 * 1024
@@ -57,6 +61,35 @@ async def test_digests_go_after_their_files(files: Any, raw: Any) -> None:
     assert 2 == sum(name.startswith(".pilotis/") for name in raw.names)
     for key in ("kept", "replaced"):
         assert (await files.stat(key)).sha256 is not None
+
+
+async def test_the_digest_of_a_write_that_ends_is_left_alone(files: Any, s3: S3Space) -> None:
+    """Though its file has not appeared yet."""
+    gate = threading.Event()
+    s3.proxy.trouble("CompleteMultipartUpload", Trouble(hold=gate))
+    swept: list[int] = []
+
+    def sweep() -> None:
+        until(lambda: s3.proxy.arrived("CompleteMultipartUpload") == 1)
+        swept.append(asyncio.run(files._thing.asweep(older_than=0)))
+        gate.set()
+
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    info = await files.put("a.bin", LARGE)
+    await run_blocking(sweeping.join)
+    assert [0] == swept
+    assert info == await files.stat("a.bin")
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b'{"key": "../up", "sha256": "1"}'])
+async def test_what_is_no_digest_of_ours_is_left(files: Any, raw: Any, content: bytes) -> None:
+    """Whoever stored it among ours; the rest is swept all the same."""
+    raw.ask("put_object", Key=".pilotis/sha256/x", Body=content)
+    await files.put("z", LARGE)
+    await files.delete("z")
+    assert 1 == await files.sweep(older_than=0)
+    assert [".pilotis/sha256/x"] == raw.names
 
 
 async def test_somebody_else_sweeps_too(files: Any, s3: S3Space, raw: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pilotis.bridge import run_blocking
 from pilotis.errors import (
     AlreadyExistsError,
+    ConflictError,
     ConnectionFailedError,
     InvalidInputError,
     PermissionDeniedError,
@@ -185,6 +186,24 @@ async def test_an_answer_that_stays_lost(files: Any, s3: S3Space) -> None:
     with pytest.raises(ConnectionFailedError) as raised:
         await files.put("a.bin", b"content")
     assert "unknown" == raised.value.outcome
+
+
+async def test_the_digest_stays_where_the_file_may_be(files: Any, s3: S3Space) -> None:
+    """A file that is there although nobody could tell is there with its digest."""
+    s3.proxy.trouble("CompleteMultipartUpload", LOST)
+    s3.proxy.trouble("HeadObject", LOST, LOST)
+    with pytest.raises(ConnectionFailedError) as raised:
+        await files.put("a.bin", pieces())
+    assert "unknown" == raised.value.outcome
+    assert hashlib.sha256(LARGE).hexdigest() == (await files.stat("a.bin")).sha256
+
+
+async def test_an_upload_that_somebody_swept(files: Any, s3: S3Space, raw: Any) -> None:
+    """The put fails with a `ConflictError`: no file of the caller's is missing."""
+    s3.proxy.trouble("UploadPart", None, Trouble(404, "NoSuchUpload"))
+    with pytest.raises(ConflictError):
+        await files.put("a.bin", pieces())
+    assert ([], []) == (raw.names, raw.uploads)
 
 
 async def test_somebody_else_creates_it_meanwhile(files: Any, s3: S3Space, raw: Any) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
-from pilotis.errors import InvalidInputError, NotFoundError
+from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
+from pilotis.errors import InvalidInputError, NotFoundError, PilotisError
 from pilotis.modules.file.types import Access
+from pilotis.providers import finish, run_blocking
 
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.errors import is_code
@@ -16,6 +18,8 @@ from pilotis_file_s3.options import S3FilesOptions
 from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, Note, record_of
 
 LONGEST_NAME = 1024
+
+_FAILURES = (ClientError, BotoCoreError, PilotisError)
 
 
 class Bucket:
@@ -65,6 +69,27 @@ class Bucket:
         record = None if answer is None else record_of(answer)
         return answer if record is not None and record.id == id else None
 
+    async def appear(self, key: str, id: str, send: Callable[[], Any]) -> str:
+        """Send what makes a file appear, and return its etag. It is seen through even if the caller is cancelled.
+
+        An answer may be lost, and what boto3 sends then for the second time is refused, because the file is there:
+        whether it is ours is written in it.
+        """
+        try:
+            return (await finish(run_blocking(send)))["ETag"]
+        except _FAILURES:
+            answer = await finish(self.look(key, id))
+            if answer is None:
+                raise
+            return answer["ETag"]
+
+    async def look(self, key: str, id: str) -> Mapping[str, Any] | None:
+        """Return what S3 says of a file if it is what the write of that id stored; None also where it does not tell."""
+        try:
+            return await self.written(key, id)
+        except _FAILURES:
+            return None  # what is to be told is why it could not be stored
+
     # Notes: the digests of files that were sent in parts
 
     def note_name(self, id: str) -> str:
@@ -79,15 +104,16 @@ class Bucket:
         return None if note is None else note.sha256
 
     async def note(self, name: str) -> Note | None:
-        """Return a note; None where there is none."""
+        """Return a note; None where there is none, or what is there is none of ours."""
         try:
             answer = await self.connection.ask("get_object", Key=name)
         except ClientError as error:
             if is_code(error, "404", "NoSuchKey"):
                 return None
             raise
-        with answer["Body"] as body:
-            return msgspec.json.decode(body.read(), type=Note)
+        with answer["Body"] as body, suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(await run_blocking(body.read), type=Note)
+        return None
 
     def put_note(self, id: str, note: Note) -> None:
         """Store a note, on this thread."""

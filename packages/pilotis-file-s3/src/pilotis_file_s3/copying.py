@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.providers import FileInfo, finish, run_blocking, run_blocking_with_undo
 
 from pilotis_file_s3.abreast import Abreast
 from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.errors import is_code
 from pilotis_file_s3.records import Record, metadata_of, record_of, told_info, users_metadata
 
 LARGEST_AT_ONCE = 5 * 1024**3
@@ -32,7 +34,7 @@ async def copy(bucket: Bucket, source: str, target: str, now: float) -> FileInfo
     if (size := head["ContentLength"]) <= LARGEST_AT_ONCE:
         etag = await _at_once(bucket, bucket.name_of(target), place, facts)
     else:
-        etag = await _in_parts(bucket, bucket.name_of(target), place, facts, size)
+        etag = await _in_parts(bucket, target, place, facts, (size, record.id))
     return told_info(target, {**head, **facts, "ETag": etag}, sha256)
 
 
@@ -41,8 +43,12 @@ async def _at_once(bucket: Bucket, name: str, place: Mapping[str, Any], facts: M
     return (await finish(run_blocking(send)))["CopyObjectResult"]["ETag"]
 
 
-async def _in_parts(bucket: Bucket, name: str, place: Mapping[str, Any], facts: Mapping[str, Any], size: int) -> str:
-    ask = partial(bucket.connection.ask_now, Key=name)
+async def _in_parts(
+    bucket: Bucket, key: str, place: Mapping[str, Any], facts: Mapping[str, Any], what: tuple[int, str]
+) -> str:
+    """Copy what has a size, under the id of its record."""
+    size, id = what
+    ask = partial(bucket.connection.ask_now, Key=bucket.name_of(key))
     begin = partial(ask, "create_multipart_upload", **facts)
     upload = (await run_blocking_with_undo(begin, lambda made: _abort(ask, made["UploadId"])))["UploadId"]
     etags: dict[int, str] = {}
@@ -59,7 +65,7 @@ async def _in_parts(bucket: Bucket, name: str, place: Mapping[str, Any], facts: 
         await sending.all()
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
         complete = partial(ask, "complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts})
-        return (await finish(run_blocking(complete)))["ETag"]
+        return await bucket.appear(key, id, complete)
     except BaseException:
         await finish(_give_up(sending, partial(_abort, ask, upload)))
         raise
@@ -71,4 +77,8 @@ async def _give_up(sending: Abreast, abort: partial[None]) -> None:
 
 
 def _abort(ask: partial[Any], upload: str) -> None:
-    ask("abort_multipart_upload", UploadId=upload)
+    try:
+        ask("abort_multipart_upload", UploadId=upload)
+    except ClientError as error:
+        if not is_code(error, "NoSuchUpload", "404"):
+            raise

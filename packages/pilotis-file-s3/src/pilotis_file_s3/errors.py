@@ -19,9 +19,10 @@ from pilotis.errors import (
 )
 
 _CODES: dict[type[OperationError], tuple[str, ...]] = {
-    NotFoundError: ("404", "NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"),
-    ConflictError: ("409", "412", "ConditionalRequestConflict", "InvalidObjectState", "OperationAborted",
-                    "PreconditionFailed"),
+    NotFoundError: ("404", "NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NotFound"),
+    # Somebody swept the upload: nothing of the caller's is missing.
+    ConflictError: ("409", "412", "ConditionalRequestConflict", "InvalidObjectState", "NoSuchUpload",
+                    "OperationAborted", "PreconditionFailed"),
     AuthenticationError: ("401", "AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "ExpiredToken",
                           "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
     PermissionDeniedError: ("403", "AccessDenied", "AccountProblem", "AllAccessDisabled", "NotSignedUp"),

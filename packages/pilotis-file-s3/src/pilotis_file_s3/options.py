@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 SMALLEST_PART = 5 * MIB
 LARGEST_PART = 5 * 1024 * MIB
 
-_WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_WORD = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 
 Addressing = Literal["auto", "path", "virtual"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from enum import Flag
 from typing import Any, ClassVar, Literal
 
-from pilotis.errors import AlreadyExistsError, InvalidInputError, OperationError
-from pilotis.modules.file.checks import check_key
+from pilotis.errors import AlreadyExistsError, OperationError
 from pilotis.providers import (
     Chunks,
     FileCapability,
@@ -29,7 +28,7 @@ from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.options import S3FilesOptions
 from pilotis_file_s3.parts import parts_of
 from pilotis_file_s3.reading import Reading
-from pilotis_file_s3.records import RESERVED, folder_info, listed_info, told_info
+from pilotis_file_s3.records import folder_info, is_key, listed_info, told_info
 
 _MOST_DELETED = 1000
 
@@ -143,7 +142,7 @@ class S3Files(FileProvider):
         start = len(self._bucket.folder)
         files = [listed_info(entry["Key"][start:], entry) for entry in page.get("Contents", ())]
         folders = [folder_info(entry["Prefix"][start:]) for entry in page.get("CommonPrefixes", ())]
-        return [info for info in (*files, *folders) if _is_users(info)]
+        return [info for info in files if is_key(info.key)] + [info for info in folders if is_key(info.key[:-1])]
 
     async def copy(self, source: str, target: str) -> FileInfo:
         return await copying.copy(self._bucket, source, target, self._now())
@@ -166,10 +165,3 @@ class S3Files(FileProvider):
 
     def _now(self) -> float:
         return self.context.clock.time()
-
-
-def _is_users(info: FileInfo) -> bool:
-    """Tell whether what was listed can be one of our files: neither a note of ours nor a name that no key can have."""
-    with suppress(InvalidInputError):
-        return check_key(info.key.removesuffix("/") if info.is_folder else info.key).partition("/")[0] != RESERVED
-    return False

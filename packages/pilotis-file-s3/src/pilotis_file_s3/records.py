@@ -7,7 +7,9 @@ before the file appears, and so the two appear at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import quote, unquote
@@ -15,6 +17,7 @@ from uuid import uuid4
 
 import msgspec
 from pilotis.errors import InvalidInputError
+from pilotis.modules.file.checks import check_key
 from pilotis.modules.file.types import Access
 from pilotis.providers import FileInfo
 
@@ -30,6 +33,7 @@ ELSEWHERE = "elsewhere"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _VERSION = "1"
+_TIME = re.compile("[0-9]{1,17}")  # what a datetime has room for
 # Not the percent sign, nor spaces, which headers lose at their ends, nor what encoded words of mail headers begin with.
 _PLAIN = "!\"#$&'()*+,-./:;<>?@[]^_`{|}~"
 
@@ -66,10 +70,17 @@ class Note(msgspec.Struct, frozen=True):
     sha256: str
 
 
+def is_key(text: str) -> bool:
+    """Tell whether a name in the bucket can be the key of a file: not if it is ours, or what no key can be."""
+    with suppress(InvalidInputError):
+        return check_key(text).partition("/")[0] != RESERVED
+    return False
+
+
 def record_of(answer: Mapping[str, Any]) -> Record | None:
     """Return the record in what S3 says of an object; None for one that we did not write, or cannot read."""
     match answer["Metadata"].get(NAME, "").split(";"):
-        case ["1", id, "private" | "public" as access, modified, sha256]:
+        case ["1", id, "private" | "public" as access, modified, sha256] if _TIME.fullmatch(modified):
             return Record(id=id, access=access, modified=int(modified), sha256=sha256)
         case _:
             return None

@@ -10,7 +10,7 @@ from pilotis.providers import run_blocking
 
 from pilotis_file_s3.bucket import Bucket
 from pilotis_file_s3.errors import is_code
-from pilotis_file_s3.records import NOTES, Note
+from pilotis_file_s3.records import NOTES, Note, is_key
 
 
 async def sweep(bucket: Bucket, before: float, living: Container[str]) -> int:
@@ -19,7 +19,7 @@ async def sweep(bucket: Bucket, before: float, living: Container[str]) -> int:
     S3 does not know who writes. An upload is taken for left when no part has come since, and it is none of `living`:
     the ids of those under way in this process.
     """
-    return await _sweep_uploads(bucket, before, living) + await _sweep_notes(bucket, before)
+    return await _sweep_uploads(bucket, before, living) + await _sweep_notes(bucket, before, living)
 
 
 async def _sweep_uploads(bucket: Bucket, before: float, living: Container[str]) -> int:
@@ -58,11 +58,13 @@ async def _abort(bucket: Bucket, place: Mapping[str, str]) -> int:
     return 1
 
 
-async def _sweep_notes(bucket: Bucket, before: float) -> int:
+async def _sweep_notes(bucket: Bucket, before: float, living: Container[str]) -> int:
     removed = 0
     async for page in pages_of(bucket, "list_objects_v2", Prefix=bucket.folder + NOTES):
         for entry in page.get("Contents", ()):
-            if entry["LastModified"].timestamp() <= before and not await _is_needed(bucket, entry["Key"]):
+            if entry["LastModified"].timestamp() > before or entry["Key"].rpartition("/")[2] in living:
+                continue
+            if not await _is_needed(bucket, entry["Key"]):
                 await bucket.connection.ask("delete_object", Key=entry["Key"])
                 removed += 1
     return removed
@@ -71,9 +73,9 @@ async def _sweep_notes(bucket: Bucket, before: float) -> int:
 async def _is_needed(bucket: Bucket, name: str) -> bool:
     note: Note | None = await bucket.note(name)
     if note is None:
-        return True  # somebody else has just removed it
+        return True  # somebody else has just removed it, or it is none of ours
     key = note.key.removeprefix(bucket.folder)
-    return await bucket.written(key, name.rpartition("/")[2]) is not None
+    return not is_key(key) or await bucket.written(key, name.rpartition("/")[2]) is not None
 
 
 async def pages_of(bucket: Bucket, operation: str, **parameters: Any) -> AsyncIterator[Mapping[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
-from pilotis.errors import AlreadyExistsError, InvalidInputError, PilotisError
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
+from pilotis.errors import AlreadyExistsError, InvalidInputError
 from pilotis.providers import FileInfo, WriteRequest, finish, run_blocking, run_blocking_with_undo
 
 from pilotis_file_s3.abreast import Abreast
@@ -19,8 +19,6 @@ from pilotis_file_s3.parts import Part
 from pilotis_file_s3.records import ELSEWHERE, Note, Record, metadata_of
 
 MOST_PARTS = 10_000
-
-_FAILURES = (ClientError, BotoCoreError, PilotisError)
 
 
 def part_size(configured: int, size: int | None) -> int:
@@ -55,27 +53,17 @@ class Write(NamedTuple):
         return self.bucket.connection.ask_now(operation, Key=self.bucket.name_of(self.key), **parameters)
 
     async def store(self, send: Callable[[], Any]) -> str:
-        """Send what makes the file appear, and return its etag. It is seen through even if the caller is cancelled.
-
-        An answer may be lost, and what boto3 sends then for the second time is refused, because the file is there:
-        whether it is ours is written in it.
-        """
+        """Send what makes the file appear, and return its etag. It is seen through even if the caller is cancelled."""
         try:
-            return (await finish(run_blocking(send)))["ETag"]
-        except _FAILURES as error:
-            answer = await finish(self.look())
-            if answer is not None:
-                return answer["ETag"]
+            return await self.bucket.appear(self.key, self.record.id, send)
+        except ClientError as error:
             if is_code(error, "PreconditionFailed", "412"):
                 raise AlreadyExistsError(f"there is a file {self.key!r} already") from error
             raise
 
-    async def look(self) -> Mapping[str, Any] | None:
-        """Return what S3 says of the file if it is stored; None where it is not, or S3 does not tell."""
-        try:
-            return await self.bucket.written(self.key, self.record.id)
-        except _FAILURES:
-            return None  # what is to be told is why it could not be stored
+    async def is_stored(self) -> bool:
+        """Tell whether S3 says that the file is there."""
+        return await self.bucket.look(self.key, self.record.id) is not None
 
     def info(self, size: int, etag: str, sha256: str) -> FileInfo:
         """Return the facts of the file, once it is stored."""
@@ -140,7 +128,7 @@ class Upload:
     async def give_up(self) -> None:
         """Remove every trace. What is under way ends first: a part that comes late would stay."""
         await self._sending.ended()
-        if not (self._has_note and await self._write.look()):
+        if not (self._has_note and await self._write.is_stored()):
             await run_blocking(self._abort, self._id)
 
     # On a thread
@@ -168,5 +156,6 @@ class Upload:
         except ClientError as error:
             if not is_code(error, "NoSuchUpload", "404"):
                 raise
+            return  # it may have been completed, and then the file needs its digest; else that is swept
         if self._has_note:
             self._write.bucket.drop_note(self._write.record.id)
