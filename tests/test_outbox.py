@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from pilotis import (
     UsageError,
     workflow,
 )
-from pilotis.bridge import Latch, run_blocking
+from pilotis.bridge import Latch, drive, run_blocking
+from pilotis.modules.event.relay import Relay
+from pilotis.providers import OutgoingEvent
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
+from pilotis_testing.postgres import waiting_for
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -599,3 +603,37 @@ def test_a_check_looks_at_the_outbox_too(postgres_url: str) -> None:
     assert not check.ok
     assert "make it: pilotis outbox migrate" in check.detail
     app.close()
+
+
+def test_an_error_with_what_is_no_character_is_kept(sqlite_url: str, connection: sqlite3.Connection) -> None:
+    """Such as a path may have: no database takes it, and the row would be tried for ever."""
+
+    async def send(events: Sequence[OutgoingEvent]) -> None:
+        raise ValueError("no such file: \udc80")
+
+    async def start(instance: str, run: object) -> None:
+        raise AssertionError("there is none")
+
+    shop = Shop(sqlite_url, outbox={"attempts": 1})
+    with shop.app.override({}, role="emit") as app:
+        with connection, app.event.transaction(connection):
+            app.event.emit("order.placed", 1)
+        relay = Relay(app.event.outbox, send, start)
+        relay.begin(("event",))
+        until(lambda: app.event.outbox.status().aside == 1)
+        drive(relay.stop(DEADLINE))
+        assert ["ValueError: no such file: ?"] == [it.error for it in app.event.outbox.aside()]
+
+
+def test_who_waits_for_the_relay_does_not_wait_when_it_stops(postgres_url: str) -> None:
+    """The database answers nothing, so nothing is handed over; whoever drains the bus is told when it is closed."""
+    drained: list[bool] = []
+    with psycopg.connect(postgres_url) as other:
+        with opened(Shop(postgres_url, grace=0.1, outbox={"poll": 1_000})) as shop:
+            shop.app.event.drain(DEADLINE)
+            other.execute("LOCK TABLE pilotis_outbox IN ACCESS EXCLUSIVE MODE")
+            waiting = threading.Thread(target=lambda: drained.append(shop.app.event.drain()), daemon=True)
+            waiting.start()
+            waiting_for(postgres_url, 1)
+        waiting.join(DEADLINE)
+    assert [False] == drained

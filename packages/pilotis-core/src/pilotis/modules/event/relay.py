@@ -79,9 +79,8 @@ class Relay:
         if jobs:
             await jobs[0].ended.wait(grace)
         for job in jobs:
-            job.cancel()
-        for job in jobs:
-            await job.ended.wait()
+            await job.end()
+        self._answer(list(self._asking))
 
     def nudge(self) -> None:
         """Have it look now, and again and again for a while, less and less often: a commit is expected."""
@@ -91,14 +90,17 @@ class Relay:
     async def caught_up(self, timeout: float | None) -> bool:
         """Wait until all that was committed before this call is handed over, as far as it is due.
 
-        Returns False when it is not after `timeout` seconds. A relay that was not begun has nothing to do.
+        Returns False when it is not after `timeout` seconds, or when the relay is stopped. A relay that was not begun
+        has nothing to do.
         """
         if not self.begun:
             return True
         done = Latch()
         self._asking.append(done)
         self._wake.set()
-        return await self._context.clock.wait(done, timeout)
+        if self._stopping:
+            return False
+        return await self._context.clock.wait(done, timeout) and not self._stopping
 
     # At work
 
@@ -188,7 +190,7 @@ class Relay:
         except Exception as error:
             if _is_outage(error):
                 raise
-            return self._judged(row, f"{type(error).__name__}: {error}")
+            return self._judged(row, _told(error))
         return Handed(row=row, verdict="done")
 
     def _judged(self, row: ClaimedRow, error: str) -> Handed:
@@ -200,6 +202,11 @@ class Relay:
             "the %s %s (%s) is set aside after %d attempts: %s", row.kind, row.id, row.name, attempt, error
         )  # fmt: skip
         return Handed(row=row, verdict="aside", error=error)
+
+
+def _told(error: Exception) -> str:
+    """Return an error as text that any database takes: what is no character in it would be refused for ever."""
+    return f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
 
 
 def _is_outage(error: Exception) -> bool:
