@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pilotis.bridge import drive
 from pilotis.providers import Grant, LockRequest
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions, scripts
@@ -141,6 +142,32 @@ def test_scripts_do_a_bounded_number_of_things(locks: RedisLocks, redis_url: str
     assert runs[scripts.RENEW.digest] == 2_000 / MOST_AT_ONCE
     assert runs[scripts.RELEASE_OWNER.digest] >= 2_000 / MOST_AT_ONCE
     assert runs[scripts.HELD.digest] >= 2
+
+
+ONCE = """
+local real = redis
+local function look(...)
+    local seen = {}
+    for index = 3, select('#', ...) do
+        local field = select(index, ...)
+        assert(not seen[field], 'asked twice for a lock')
+        seen[field] = true
+    end
+end
+local redis = setmetatable({
+    call = function(...) if select(1, ...) == 'HMGET' then look(...) end return real.call(...) end,
+}, {__index = real})
+"""
+"""Stands before a script, and refuses to read a lock twice at once."""
+
+
+@pytest.mark.parametrize("url", ["redis_url"], indirect=True)
+def test_a_lock_of_many_is_read_once(locks: RedisLocks, monkeypatch: pytest.MonkeyPatch, precede: Precede) -> None:
+    """However many of its leases are renewed together: what thousands hold is long."""
+    request = LockRequest(keys=("a",), owner="o", ttl=LONG, shared=True, permits=300)
+    grants = [drive(locks.acquire(replace(request, owner=f"o{number}"))) for number in range(50)]
+    monkeypatch.setattr("pilotis_locking_redis.provider.RENEW", precede(scripts.RENEW, ONCE))
+    assert [True] * 50 == drive(locks.renew([grant for grant in grants if grant is not None]))
 
 
 @pytest.mark.parametrize("url", ["redis_url"], indirect=True)

@@ -26,7 +26,7 @@ local function drop(name, lock, is_over)
         end
     end
     if dropped > 0 then
-        lock.changed = true
+        lock.changed, lock.by_owner = true, nil
         freer[#freer + 1] = name
     end
     return dropped
@@ -53,23 +53,33 @@ end
 
 -- Have locks at hand that will be needed: it is quicker to ask for them together.
 local function fetch(names)
-    for start = 1, #names, MOST_VALUES do
-        local last = math.min(#names, start + MOST_VALUES - 1)
-        for index, packed in ipairs(redis.call('HMGET', LOCKS, unpack(names, start, last))) do
-            local name = names[start + index - 1]
-            if not locks[name] then
-                note_lock(name, packed)
-            end
+    local missing = {}
+    for _, name in ipairs(names) do
+        if locks[name] == nil then
+            locks[name] = false
+            missing[#missing + 1] = name
+        end
+    end
+    for start = 1, #missing, MOST_VALUES do
+        local last = math.min(#missing, start + MOST_VALUES - 1)
+        for index, packed in ipairs(redis.call('HMGET', LOCKS, unpack(missing, start, last))) do
+            note_lock(missing[start + index - 1], packed)
         end
     end
 end
 
-local function holder_of(name, owner)
-    for _, holder in ipairs(lock_of(name).holders) do
-        if holder[OWNER] == owner then
-            return holder
-        end
+local function by_owner(holders)
+    local found = {}
+    for _, holder in ipairs(holders) do
+        found[holder[OWNER]] = holder
     end
+    return found
+end
+
+local function holder_of(name, owner)
+    local lock = lock_of(name)
+    lock.by_owner = lock.by_owner or by_owner(lock.holders)
+    return lock.by_owner[owner]
 end
 
 -- Return an owner's hold of a key where it lasted since the grant of a token: a higher one was granted after a break.
@@ -103,7 +113,9 @@ local function hold(name, request, token)
             holder[TAKEN_BY] = NOBODY
         end
     else
-        lock.holders[#lock.holders + 1] = {request.owner, token, now, now + request.ttl, request.shared, request.id}
+        holder = {request.owner, token, now, now + request.ttl, request.shared, request.id}
+        lock.holders[#lock.holders + 1] = holder
+        lock.by_owner[request.owner] = holder
         redis.call('ZADD', OWNERS, 0, request.owner .. '\0' .. name)
     end
     lock.changed = true
