@@ -191,6 +191,16 @@ def test_a_lost_answer_leaves_nothing(app: Pilotis, locks_url: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("more", [[], ["order:2"]], ids=["the same", "more"])
+def test_what_the_owner_was_granted_meanwhile_stays(app: Pilotis, locks_url: str, more: list[str]) -> None:
+    """Whoever gives up does not take away what another task of the same owner was told that it holds."""
+    app.locking.acquire("order:1", owner="job-7")
+    ((ticket,),) = tell(locks_url, "SELECT ticket FROM pilotis_locks")
+    other = app.locking.acquire(["order:1", *more], owner="job-7")
+    tell(locks_url, f"SELECT pilotis_locks_withdraw('shop', '{{order:1}}', {ticket})")
+    assert other.release() is True
+
+
 def test_names_are_one_namespace_s(app: Pilotis, locks_url: str, make_app: MakeApp) -> None:
     """Other apps have locks of their own, unless they name the same namespace."""
     app.locking.acquire("order:1")

@@ -86,6 +86,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- Grants a request, or has it wait for `stay` seconds at most; with no stay, it leaves no trace where it is refused.
+-- What two requests of an owner were granted has the ticket of neither: then neither of them takes it back.
 -- its_ttl: seconds. Result: the token, or NULL and for how many seconds what is in its way lasts, as far as is known.
 CREATE OR REPLACE FUNCTION {table}_take(
     its_namespace text, its_keys text[], its_owner text, its_ttl float8, is_shared boolean, its_permits integer,
@@ -122,7 +123,8 @@ BEGIN
             WHERE namespace = its_namespace AND key = ANY(its_keys) AND owner = its_owner
         ) THEN
             UPDATE {table} SET
-                expires = greatest(expires, moment + make_interval(secs => its_ttl)), shared = shared AND is_shared
+                expires = greatest(expires, moment + make_interval(secs => its_ttl)), shared = shared AND is_shared,
+                ticket = CASE ticket WHEN its_ticket THEN ticket ELSE 0 END
             WHERE namespace = its_namespace AND key = ANY(its_keys) AND owner = its_owner;
         ELSE
             granted := nextval('{table}_token');
@@ -131,7 +133,8 @@ BEGIN
                 its_ticket
             FROM unnest(its_keys) AS name ORDER BY name COLLATE "C"
             ON CONFLICT (namespace, key, owner) DO UPDATE SET
-                expires = greatest(lease.expires, EXCLUDED.expires), shared = lease.shared AND EXCLUDED.shared;
+                expires = greatest(lease.expires, EXCLUDED.expires), shared = lease.shared AND EXCLUDED.shared,
+                ticket = CASE lease.ticket WHEN its_ticket THEN lease.ticket ELSE 0 END;
         END IF;
         SELECT max(token) INTO granted FROM {table}
         WHERE namespace = its_namespace AND key = ANY(its_keys) AND owner = its_owner;
