@@ -165,6 +165,35 @@ async def test_a_call_that_is_too_large_is_halved(
     assert ["a", "b", "c", "d"] == [mail.to[0] for mail in sendgrid_server.sent]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", [Colour.ASYNC])
+async def test_recipients_that_are_refused_one_after_the_other(
+    make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour
+) -> None:
+    """As many as there are: each answer names another one, and all others are sent."""
+    sendgrid_server.fail(400, problem("no", "personalizations.0.to.0.email"), times=600)
+    results = await make().send([message(f"{number}@example.com") for number in range(602)])
+    assert [InvalidInputError] * 600 + [Receipt] * 2 == [type(result) for result in results]
+    assert ["600@example.com", "601@example.com"] == [mail.to for mail in sendgrid_server.sent]
+
+
+async def test_refusals_do_not_outlast_the_batch(
+    make: Make, message: Message, sendgrid_server: SendGridServer, clock: ManualClock, colour: Colour
+) -> None:
+    """What is left when its time is over is left to another attempt, and not made unknown by a time limit."""
+    provider = make(call_timeout=10)
+
+    def slower() -> float:
+        clock.advance(6)
+        return clock.time()
+
+    sendgrid_server.clock = slower
+    sendgrid_server.fail(400, problem("no", "personalizations.0.to.0.email"), times=3)
+    results = await provider.send([message(f"{name}@example.com") for name in "abcd"])
+    assert [InvalidInputError, InvalidInputError, OperationError, OperationError] == [type(one) for one in results]
+    assert len(sendgrid_server.requests) == 2
+
+
 # Throttling
 
 

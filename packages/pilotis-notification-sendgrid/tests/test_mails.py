@@ -72,6 +72,30 @@ async def test_a_mail_with_everything(
     ]
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("Ada Lovelace <a@example.com>", "Ada Lovelace"),
+        (r'"Ada \"The Countess\" L." <a@example.com>', 'Ada "The Countess" L.'),
+        (r'"a\\b" <a@example.com>', r"a\b"),
+        ("a@example.com", None),
+    ],
+)
+async def test_a_name_is_the_one_that_is_meant(
+    make: Make,
+    message: Message,
+    *,
+    sendgrid_server: SendGridServer,
+    colour: Colour,
+    address: str,
+    name: str | None,
+) -> None:
+    """Quotes around it, and before what they hide, belong to the address and not to the name."""
+    await make().send([message(address)])
+    [mail] = sendgrid_server.sent
+    assert mail.personalization["to"][0].get("name") == name
+
+
 async def test_a_plain_mail_has_nothing_else(
     make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour
 ) -> None:

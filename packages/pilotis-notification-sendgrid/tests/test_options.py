@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pilotis.errors import AuthenticationError, ConnectionFailedError, InvalidInputError, PermissionDeniedError
 from pilotis.settings.secrets import Secret
 from pilotis_notification_sendgrid import SendGridNotifications, SendGridOptions
 from pilotis_testing import Colour
 from pilotis_testing.sendgrid import SendGridServer
 from pilotis_testing.servers import free_port
+
+
+def key_of(private: Any, altered: int | None = None) -> str:
+    """Return the public key as SendGrid would show it, with one byte altered."""
+    encoded = bytearray(private.public_key().public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo))
+    if altered is not None:
+        encoded[altered] ^= 3
+    return b64encode(bytes(encoded)).decode()
+
+
+NOBODYS_CURVE = ec.generate_private_key(ec.SECP256R1())
+"""Its name is altered where it is used."""
 
 Make = Callable[..., SendGridNotifications]
 
@@ -28,6 +43,9 @@ Make = Callable[..., SendGridNotifications]
         ({"base_url": "https://user:secret@mail.example.com"}, r"base_url: .*\*\*\*@mail"),
         ({"base_url": "https://mail.example.com/?a=b"}, "base_url: expected a URL"),
         ({"webhook_public_key": "-----BEGIN PUBLIC KEY-----"}, "webhook_public_key: expected the verification key"),
+        ({"webhook_public_key": key_of(rsa.generate_private_key(65537, 2048))}, "webhook_public_key: expected"),
+        ({"webhook_public_key": key_of(ed25519.Ed25519PrivateKey.generate())}, "webhook_public_key: expected"),
+        ({"webhook_public_key": key_of(NOBODYS_CURVE, 20)}, "webhook_public_key: expected"),
         ({"webhook_public_key": "AAAA"}, "webhook_public_key: expected the verification key"),
         ({"webhook_tolerance": 0}, "webhook_tolerance: expected from 1"),
         ({"call_timeout": 0}, "call_timeout: expected from"),

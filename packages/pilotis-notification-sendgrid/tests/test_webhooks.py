@@ -11,6 +11,7 @@ from pilotis.errors import AuthenticationError, InvalidInputError
 from pilotis.modules.notification import Notifier
 from pilotis.providers import Content, DeliveryUpdate, OutgoingMessage, Receipt
 from pilotis_notification_sendgrid import SendGridNotifications
+from pilotis_notification_sendgrid.webhooks import updates_in
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.sendgrid import SendGridServer, SentMail
 
@@ -199,6 +200,7 @@ async def test_without_a_key_nothing_is_believed(make: Make, sendgrid_server: Se
         {"event": "open"},
         {"event": "open", "timestamp": "soon"},
         {"event": "open", "timestamp": 1e40},
+        {"event": "open", "timestamp": 10**18},
         {"event": "open", "timestamp": 1767225600, "email": 7},
         {"event": "open", "timestamp": 1767225600, "sg_message_id": 7},
         {"event": ["open"], "timestamp": 1767225600},
@@ -211,3 +213,9 @@ async def test_a_body_that_cannot_be_read(
     """Though it is signed."""
     with pytest.raises(InvalidInputError, match="body: expected a JSON array of events"):
         await provider.parse_webhook(*sendgrid_server.webhook(event))
+
+
+def test_a_body_as_deep_as_a_well() -> None:
+    """It is one of those that cannot be read."""
+    with pytest.raises(InvalidInputError, match="body: expected a JSON array of events"):
+        updates_in(b'[{"event":"open","timestamp":1,"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ PART_MARK = "#"
 """Between the message id of a call and the part, in what we call the mails of one call."""
 
 _DYNAMIC = "d-"
+_QUOTED = re.compile(r'"(.*)"')
+_HIDDEN = re.compile(r"\\(.)")
 
 
 class Mail(msgspec.Struct, frozen=True):
@@ -151,7 +154,9 @@ def _contents(content: Content | None) -> list[dict[str, str]]:
 
 def _person(address: str) -> dict[str, str]:
     bare = bare_address(address)
-    name = address.removesuffix(f"<{bare}>").strip().strip('"') if address != bare else ""
+    name = address.removesuffix(f"<{bare}>").strip() if address != bare else ""
+    if quoted := _QUOTED.fullmatch(name):
+        name = _HIDDEN.sub(r"\1", quoted[1])
     return {"email": bare} | ({"name": name} if name else {})
 
 

@@ -104,23 +104,31 @@ class SendGridNotifications(NotificationProvider):
         last_begin = self.context.clock.monotonic() + self.options.call_timeout
 
         async def work() -> list[Results]:
-            return [await self._send_in_time(call, last_begin) for call in waiting]
+            return [await self._settle(call, last_begin) for call in waiting]
 
         workers = [work() for _ in range(min(self.options.concurrency, len(calls)))]
         return dict(chain.from_iterable(part.items() for parts in await gather(*workers) for part in parts))
 
-    async def _send_in_time(self, call: list[Mail], last_begin: float) -> Results:
+    async def _settle(self, call: list[Mail], last_begin: float) -> Results:
+        """Make a call, and those that take up what SendGrid refused to take with the rest of it."""
+        results: Results = {}
+        calls = [call]
+        while calls:
+            made, again = await self._send_in_time(calls.pop(), last_begin)
+            results |= made
+            calls += again
+        return results
+
+    async def _send_in_time(self, call: list[Mail], last_begin: float) -> tuple[Results, list[list[Mail]]]:
+        """Return what became of mails, and the calls to be made for the others."""
         if self.context.clock.monotonic() > last_begin:
             late = OperationError("there were too many calls before this one: it was not made", retryable=True)
-            return _for_all(call, late)
-        return await self._send(call)
-
-    async def _send(self, call: list[Mail]) -> Results:
+            return _for_all(call, late), []
         try:
             answer = await run_blocking(post_mail, self.options, body_of(call, sandbox=self.options.sandbox))
         except Exception as error:
-            return await self._after(error, call)
-        return self._accepted(answer, call)
+            return self._after(error, call)
+        return self._accepted(answer, call), []
 
     def _accepted(self, answer: Answer, call: list[Mail]) -> Results:
         if answer.status != 202 and not (self.options.sandbox and answer.status == 200):
@@ -130,24 +138,24 @@ class SendGridNotifications(NotificationProvider):
         ids = [_external_id(message_id, part, len(call)) for part in range(len(call))]
         return {mail.index: Receipt(external_id=id, status=status) for mail, id in zip(call, ids, strict=True)}
 
-    async def _after(self, error: Exception, call: list[Mail]) -> Results:
+    def _after(self, error: Exception, call: list[Mail]) -> tuple[Results, list[list[Mail]]]:
         """Settle who is to blame for an error; the other mails of the call go in another one."""
         blamed = _blamed(error, call)
         if blamed:
             others = [mail for part, mail in enumerate(call) if part not in blamed]
-            results = {call[part].index: self._explained(error, problems) for part, problems in blamed.items()}
-            return results | (await self._send(others) if others else {})
+            results: Results = {call[part].index: self._explained(error, problems) for part, problems in blamed.items()}
+            return results, [others] if others else []
         if getattr(error, "status_code", None) == 413 and len(call) > 1:
             middle = len(call) // 2
-            return await self._send(call[:middle]) | await self._send(call[middle:])
-        return _for_all(call, self._explained(error))
+            return {}, [call[middle:], call[:middle]]
+        return _for_all(call, self._explained(error)), []
 
     def _explained(self, error: Exception, problems: tuple[Problem, ...] | None = None) -> Exception:
         told = problems_in(body_in(error)) if problems is None else problems
         return explained(error, told, self.context.clock.time())
 
 
-def _for_all(call: list[Mail], error: Exception) -> Results:
+def _for_all(call: list[Mail], error: Result) -> Results:
     return dict.fromkeys((mail.index for mail in call), error)
 
 

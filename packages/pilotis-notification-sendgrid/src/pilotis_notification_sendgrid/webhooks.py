@@ -49,7 +49,7 @@ def verify(public_key: str, headers: Mapping[str, str], body: bytes, now: float,
         raise AuthenticationError(f"the webhook is not signed: expected the headers {names}")
     if not _is_signed(public_key, signature, timestamp, body):
         raise AuthenticationError("the signature of the webhook does not fit its body and webhook_public_key")
-    if not (timestamp.isdigit() and abs(now - int(timestamp)) <= tolerance):
+    if not (timestamp.isdecimal() and abs(now - int(timestamp)) <= tolerance):
         raise AuthenticationError(f"the webhook was not signed within {tolerance:g} s from now: it may be a repetition")
 
 
@@ -66,7 +66,7 @@ def updates_in(body: bytes) -> list[DeliveryUpdate]:
     try:
         events = msgspec.json.decode(body, type=Sequence[dict[str, Any]])
         return [_update(event) for event in events if event.get("event") in EVENTS]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as error:
         raise InvalidInputError("body: expected a JSON array of events, each with a timestamp") from error
 
 
