@@ -21,6 +21,7 @@ from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 from pilotis_testing.workflow_words import FLOWS, a_run, claim, done, fence, known, waiting
 from pilotis_workflow_redis import RedisWorkflows, RedisWorkflowsOptions
+from pilotis_workflow_redis.scripts import SCRIPTS
 from redis.exceptions import RedisError
 
 BASE = "{pilotis:workflows:pilotis}"
@@ -177,6 +178,46 @@ async def test_a_claim_that_is_given_up_leaves_nothing_behind(store: RedisWorkfl
         await task
     await store.start(a_run("r1"))
     assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
+
+
+async def test_a_claim_that_arrives_after_a_later_one_takes_nothing(
+    store: RedisWorkflows, redis_url: str, colour: Colour
+) -> None:
+    """As when a packet was held up: who sent it has given it up and had an answer since, and would not ask again."""
+    for _ in range(2):
+        await store.claim("w", FLOWS, 1, 0)
+    await store.start(a_run("r1"))
+    script, ticket = SCRIPTS["claim"].digest, 1
+    taken, _, _ = tell(redis_url, "EVALSHA", script, 1, f"{BASE}:", "w", 1, 0, ticket, ticket, '["flow","1"]')
+    assert [] == taken
+    assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
+
+
+async def test_a_worker_whose_beginning_had_no_answer_begins_again(
+    make: Make, own_redis: RedisServer, colour: Colour
+) -> None:
+    """Redis knew it, but it gave no further sign of life: its runs would be taken from it."""
+    with AnswerCutter(own_redis.port) as cutter:
+        store = make(f"redis://127.0.0.1:{cutter.port}/0", reconnects=0, liveness=0.5)
+        await lose_a_beginning(store, own_redis.url, cutter)
+        await store.claim("w", FLOWS, 1, 0)
+        first = tell(own_redis.url, "ZSCORE", f"{BASE}:w", "w")
+        await holds(lambda: tell(own_redis.url, "ZSCORE", f"{BASE}:w", "w") > first)
+        await store.close()
+
+
+async def lose_a_beginning(store: RedisWorkflows, url: str, cutter: AnswerCutter) -> None:
+    """Have a worker begin until it is the answer to that which is cut off."""
+    for _ in range(50):
+        await store.claim("w", FLOWS, 1, 0)  # Redis knows the scripts now, and there is a connection
+        await store.bury("w")
+        cutter.cut_next()
+        try:
+            await store.claim("w", FLOWS, 1, 0)
+        except (RedisError, OSError):
+            if tell(url, "ZSCORE", f"{BASE}:w", "w") is not None:
+                return
+    raise AssertionError("it was always another answer")
 
 
 # Death

@@ -51,7 +51,8 @@ class Claimant:
         self._turn = Turn()
         self.is_claiming = False
         """Whether it waits for runs, or is about to have some."""
-        self._ticket = 0
+        self._ticket = time.time_ns() // 1000
+        """The number of its last claim; nobody of its name who was there before had a greater one."""
         self._unanswered: int | None = None
         """The first claim of those whose answer was lost: what they took is asked for again."""
         self._flows: Flows = ()

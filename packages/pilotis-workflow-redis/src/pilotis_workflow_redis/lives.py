@@ -57,7 +57,8 @@ class Life:
         """No I/O. Its link and its keys are those of the rescue."""
         link, keys = rescue.link, rescue.keys
         self.worker = worker
-        self.is_over = False
+        self.is_over = True
+        """Whether it has ended, or never begun: Redis may know the worker all the same, but hears no more of it."""
         self._context = context
         self._loop = running_loop()
         self._liveness = liveness
@@ -70,6 +71,7 @@ class Life:
     async def begin(self) -> None:
         """Have the worker be alive, and look what the dead have left."""
         last = await self._presence.begin(self.worker, self._liveness)
+        self.is_over = False
         self._pulse.start(last)
         await self._rescue.look()
 

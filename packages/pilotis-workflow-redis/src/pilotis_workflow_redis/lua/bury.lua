@@ -16,6 +16,6 @@ for _, id in ipairs(redis.call('HKEYS', hand)) do
     end
 end
 if redis.call('HLEN', hand) == 0 then
-    redis.call('SREM', base .. 'hands', ARGV[1])
+    redis.call('ZREM', base .. 'hands', ARGV[1])
 end
 return buried

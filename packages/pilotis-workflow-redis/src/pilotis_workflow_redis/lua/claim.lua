@@ -1,7 +1,8 @@
 -- Hand out runs to a worker, the oldest first; and where there are none, have it be rung for those that come.
 -- KEYS[1]     what all keys begin with
 -- ARGV[1..3]  the worker, how many runs at most, 1 if it waits where there are none
--- ARGV[4..5]  the number of this claim, and from which one on it had no answer: it is handed out again what those took
+-- ARGV[4..5]  the number of this claim, and from which one on it had no answer: it is handed out again what those took. A claim that was held up
+--             and arrives after a later one takes nothing: nobody waits for its answer, and nobody would ask again
 -- ARGV[6..]   the workflows that it knows
 -- Result:     'dead' for a worker that is taken for dead; else [[head and journal as a flat array, waits as a flat array], ...],
 --             the id of its bell's last entry, until the next timer (ms, -1: there is none).
@@ -51,6 +52,10 @@ for at = FIRST_FLOW, #ARGV do
     queues[#queues + 1] = {key('s', ARGV[at]), ARGV[at], true}
 end
 redis.call('SREM', key('i', ''), worker)
+if tonumber(ticket) < tonumber(redis.call('ZSCORE', base .. 'hands', worker) or 0) then
+    return {taken, '0-0', -1}
+end
+redis.call('ZADD', base .. 'hands', ticket, worker)
 if unanswered < tonumber(ticket) then
     take_again()
 end
@@ -78,7 +83,6 @@ while following and #taken < limit do
     following = oldest()
 end
 if #taken > 0 then
-    redis.call('SADD', base .. 'hands', worker)
     for _, each in ipairs(queues) do -- what is left is for others
         if each.id then
             ring(each[2])

@@ -40,12 +40,12 @@ local function clear(worker)
     return true
 end
 
-for _, worker in ipairs(redis.call('SMEMBERS', base .. 'hands')) do
+for _, worker in ipairs(redis.call('ZRANGE', base .. 'hands', 0, -1)) do
     if not redis.call('ZSCORE', base .. 'w', worker) then
         if not clear(worker) then
             return {handed_on, stuck, 1}
         end
-        redis.call('SREM', base .. 'hands', worker)
+        redis.call('ZREM', base .. 'hands', worker)
     end
 end
 return {handed_on, stuck, 0}
