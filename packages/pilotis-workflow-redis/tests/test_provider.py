@@ -287,6 +287,18 @@ async def test_a_run_that_workers_die_of_is_stuck(make: Make, redis_url: str, co
     assert ("pending", 0) == (again and again.status, again and again.crashes)
 
 
+async def test_a_run_that_comes_to_rest_forgets_who_died_of_it(make: Make, redis_url: str, colour: Colour) -> None:
+    """It did not kill its worker: one that is stuck because of its code goes on with other code, by itself."""
+    dying, living = make(), make()
+    await dying.start(a_run("r1"))
+    await claim(dying, "dying")
+    await living.claim("living", {("none", "1")}, 1, 0)
+    kill(redis_url, "dying")
+    [again] = await living.claim("living", FLOWS, 1, 30)
+    assert 1 == again.run.crashes
+    assert 0 == (await living.finish(fence(again), Ending(status="stuck"))).crashes
+
+
 async def test_closing_says_good_bye(make: Make, redis_url: str, colour: Colour) -> None:
     """What its workers held is for others at once, and nothing of the workers is left."""
     leaving, staying = make(), make()

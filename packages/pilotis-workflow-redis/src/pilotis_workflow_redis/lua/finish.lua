@@ -40,6 +40,7 @@ local function end_times()
     end
 end
 
+go_further(run)
 let_go(run)
 keep('result', given(ARGV[4]))
 keep('error', given(ARGV[5]))
