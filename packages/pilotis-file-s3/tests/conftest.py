@@ -10,7 +10,7 @@ from pilotis import FileStore
 from pilotis_file_s3 import S3Files, S3FilesOptions
 from pilotis_file_s3.connection import make_client
 from pilotis_testing.colours import Colour
-from pilotis_testing.s3 import S3Space
+from pilotis_testing.s3 import S3Proxy, S3Space, space
 
 Stores = Callable[..., Any]
 
@@ -18,9 +18,9 @@ Stores = Callable[..., Any]
 class Raw:
     """What is in the bucket, whoever put it there."""
 
-    def __init__(self, s3: S3Space) -> None:
+    def __init__(self, s3: S3Space, client: Any) -> None:
         self.bucket = s3.bucket
-        self.client = make_client(S3FilesOptions(**s3.options))
+        self.client = client
 
     def ask(self, operation: str, **parameters: Any) -> Any:
         return getattr(self.client, operation)(Bucket=self.bucket, **parameters)
@@ -36,11 +36,18 @@ class Raw:
         return [upload["Key"] for upload in self.ask("list_multipart_uploads").get("Uploads", ())]
 
 
+@pytest.fixture(scope="session")
+def shared_client(s3_proxy: S3Proxy) -> Iterator[Any]:
+    """A client for all buckets: to make one takes as long as most tests."""
+    with space(s3_proxy) as s3:
+        client = make_client(S3FilesOptions(**s3.options))
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def raw(s3: S3Space) -> Iterator[Raw]:
-    raw = Raw(s3)
-    yield raw
-    raw.client.close()
+def raw(s3: S3Space, shared_client: Any) -> Raw:
+    return Raw(s3, shared_client)
 
 
 @pytest.fixture

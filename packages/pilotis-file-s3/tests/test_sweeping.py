@@ -123,7 +123,7 @@ async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour
 def test_memory_does_not_grow_with_the_file(s3: S3Space, colour: Any) -> None:
     """Neither on the way in nor on the way out does a process take 64 MiB more for it."""
     script = [sys.executable, str(HERE / "s3_worker.py"), "memory", json.dumps(s3.options), colour.value]
-    told = subprocess.run([*script, str(size(96, 512))], capture_output=True, text=True, check=True)
+    told = subprocess.run([*script, str(size(72, 512))], capture_output=True, text=True, check=True)
     grown = json.loads(told.stdout)
     assert 64 > grown["put"], grown
     assert 64 > grown["get"], grown
