@@ -181,6 +181,18 @@ class CountsTheOwnerToo(MemoryLocking):
         return await super().acquire(request)
 
 
+class CountingReservationsTable(Table):
+    def _passes(self, key: Key, request: LockRequest, now: float) -> bool:
+        others = len(key.holders) + len(key.reserved)
+        is_full = request.permits is not None and request.owner not in key.holders and others >= request.permits
+        return not is_full and super()._passes(key, request, now)
+
+
+class CountsWhoWaitsForMoreTwice(MemoryLocking):
+    def after_fork(self) -> None:
+        self.table = CountingReservationsTable()
+
+
 class RemembersTheFirstBound(MemoryLocking):
     first: int | None = None
 

@@ -30,6 +30,7 @@ CAUGHT_BY = {
     "GrantsPermitsToAll": "test_a_semaphore_has_so_many_permits",
     "TakesOnePermitTooMany": "test_never_more_than_the_permits",
     "CountsTheOwnerToo": "test_an_owner_has_one_permit",
+    "CountsWhoWaitsForMoreTwice": "test_an_owner_who_waits_for_more_has_one_permit",
     "RemembersTheFirstBound": "test_each_request_has_its_own_bound",
     "LetsPermitsPass": "test_a_semaphore_excludes_who_wants_it_alone",
     "LetsInAfterTheFirst": "test_a_waiter_is_let_in_after_the_last_sharer",

@@ -16,7 +16,7 @@ from pilotis.providers import Context
 from pilotis.settings.secrets import Secret
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
 from pilotis_redis import RedisLink
-from pilotis_testing import Colour
+from pilotis_testing import Colour, ManualClock
 from pilotis_testing.chaos import eventually, size
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
@@ -137,6 +137,20 @@ def test_a_release_before_the_waiter_listens_is_not_missed(
     monkeypatch.setattr(RedisLink, "listening", too_late)
     lease = colour.run(colour.voice(make()).acquire("a", ttl=LONG, wait=LONG))
     assert lease.token > mine.token
+
+
+@pytest.mark.usefixtures("still")
+def test_a_clock_that_is_set_back_changes_nothing_for_holders(make: Make, clock: ManualClock) -> None:
+    """What is held stays so and is renewed, and tokens go on upwards."""
+    locking = make()
+    lease = locking.acquire("a", ttl=LONG)
+    clock.jump(-3600)
+    with pytest.raises(LockNotAcquiredError):
+        locking.acquire("a")
+    lease.extend()
+    assert locking.acquire("b", ttl=LONG).token > lease.token
+    assert lease.release() is True
+    assert locking.acquire("a", ttl=LONG).token > lease.token
 
 
 # Many at once

@@ -143,6 +143,30 @@ class SharingTests(LockingTests):
         assert await first.release() is True
         await semaphore.acquire(owner="job-9")
 
+    async def test_an_owner_who_waits_for_more_has_one_permit(
+        self, locking: Any, provider: LockingProvider, clock: ManualClock
+    ) -> None:
+        """What an owner has counts once, though it waits for it beside another key, too."""
+        if lacks(provider, SEMAPHORE, OWNERS):
+            return
+        await locking.acquire("api", owner="job-7", permits=2, ttl=LONG)
+        in_the_way = await locking.acquire("b", ttl=LONG)
+        permits: list[Any] = []
+
+        async def wait() -> None:
+            await locking.acquire(["api", "b"], owner="job-7", permits=2, ttl=LONG, wait=PATIENCE)
+
+        async def take_the_other() -> None:
+            await in_queue(clock, 1)
+            try:
+                permits.append(await locking.acquire("api", owner="job-8", permits=2, ttl=LONG))
+            finally:
+                await in_the_way.release()
+
+        await together(wait, take_the_other)
+        assert [True] == [await permit.release() for permit in permits]
+        assert await locking.release(["api", "b"], owner="job-7") is True
+
     async def test_a_permit_that_comes_back_wakes_one_waiter(
         self, locking: Any, provider: LockingProvider, clock: ManualClock
     ) -> None:

@@ -64,11 +64,12 @@ CREATE OR REPLACE FUNCTION {table}_fits(
     its_namespace text, its_key text, its_owner text, is_shared boolean, its_permits integer
 ) RETURNS boolean
 LANGUAGE sql STABLE AS $$
-    SELECT count(*) = 0 OR is_shared AND bool_and(shared) AND (its_permits IS NULL OR count(*) < its_permits)
+    SELECT count(*) = 0
+        OR is_shared AND bool_and(shared) AND (its_permits IS NULL OR count(DISTINCT owner) < its_permits)
     FROM (
-        SELECT shared FROM {table} WHERE namespace = its_namespace AND key = its_key AND owner <> its_owner
+        SELECT owner, shared FROM {table} WHERE namespace = its_namespace AND key = its_key AND owner <> its_owner
         UNION ALL
-        SELECT shared FROM {table}_queue
+        SELECT owner, shared FROM {table}_queue
         WHERE namespace = its_namespace AND key = its_key AND owner <> its_owner AND reserved
     ) AS others
 $$;

@@ -88,16 +88,18 @@ local function held_since(name, owner, token)
     return holder and holder[TOKEN] <= token and holder or nil
 end
 
--- Tell whether nobody else holds a key, or has it reserved, in a way that excludes the request.
+-- Tell whether nobody else holds a key, or has it reserved, in a way that excludes the request. An owner counts once.
 local function fits(name, request)
-    local lock, others = lock_of(name), 0
+    local lock, counted, others = lock_of(name), {}, 0
     for _, list in ipairs({lock.holders, lock.reserved}) do
         for _, other in ipairs(list) do
             if other[OWNER] ~= request.owner then
                 if request.shared == 0 or other[SHARED] == 0 then
                     return false
+                elseif request.permits > 0 and not counted[other[OWNER]] then
+                    counted[other[OWNER]] = true
+                    others = others + 1
                 end
-                others = others + 1
             end
         end
     end
