@@ -98,6 +98,40 @@ class WorkflowRecoveringChecks(WorkflowBase):
         await eventually(lambda: engines.status("r") == "completed")
         assert [2] == [it.result for it in await engine.history("r")]
 
+    async def test_a_run_that_comes_back_to_the_worker_that_lost_it_is_its_own_again(self, engines: Engines) -> None:
+        """What was fenced off ends beside it, and takes it from nobody's sight: it is told of a cancellation."""
+        begun, go, seen = (Latch(), Latch()), (Latch(), Latch()), list[tuple[int, bool]]()
+
+        @step
+        async def slow() -> None:
+            turn = 1 if begun[0].is_set() else 0
+            begun[turn].set()
+            await go[turn].wait(10)
+            seen.append((turn, workflow.cancelled()))
+
+        @workflow("lost-and-found")
+        def flow() -> None:
+            slow.call()
+
+        @workflow("passer-by")
+        def passer_by() -> None:
+            pass
+
+        engine = engines()
+        run = await engine.start(flow, id="r")
+        assert await begun[0].wait(10)
+        record = await engines.provider.load("r")
+        assert record is not None
+        await engines.provider.bury(record.worker)
+        assert await begun[1].wait(10)
+        go[0].set()
+        await eventually(lambda: bool(seen))
+        await (await engine.start(passer_by)).result(timeout=FOREVER)
+        await run.cancel()
+        go[1].set()
+        await run.result(timeout=FOREVER)
+        assert [(0, False), (1, True)] == seen
+
     async def test_changed_code_leaves_a_run_stuck(self, engines: Engines, caplog: pytest.LogCaptureFixture) -> None:
         """Both are named; the run is not lost, and goes on with code that fits."""
         caplog.set_level(logging.CRITICAL, "pilotis.workflow")

@@ -41,7 +41,8 @@ class Worker:
         self._name = name
         self._concurrency = concurrency
         self._lock = threading.Lock()
-        self._active: dict[str, tuple[Job[Any], Stint]] = {}
+        self._active: dict[Stint, Job[Any]] = {}
+        """What is worked on. A run that was taken away and came back is there twice, until the first notices."""
         self._room = Latch()
         self._job: Job[Any] | None = None
 
@@ -54,9 +55,9 @@ class Worker:
     def cancel(self, id: str) -> None:
         """Tell a run that is worked on here at once that it was cancelled."""
         with self._lock:
-            active = self._active.get(id)
-        if active is not None:
-            active[1].cancel()
+            active = [stint for stint in self._active if stint.id == id]
+        for stint in active:
+            stint.cancel()
 
     async def stop(self, grace: float) -> None:
         """Claim nothing more.
@@ -68,7 +69,7 @@ class Worker:
         if self._job is None:
             return
         await self._job.end()
-        jobs = [job for job, _ in list(self._active.values())]
+        jobs = list(self._active.values())
         over = time.monotonic() + grace
         for job in jobs:
             await job.ended.wait(over - time.monotonic())
@@ -105,14 +106,14 @@ class Worker:
         stint = Stint(self._desk, claimed)
         with self._lock:
             job = self._desk.context.runtime.spawn(self._work(stint), f"pilotis-workflow-{claimed.run.id}")
-            self._active[claimed.run.id] = (job, stint)
+            self._active[stint] = job
 
     async def _work(self, stint: Stint) -> None:
         try:
             await stint.work()
         finally:
             with self._lock:
-                self._active.pop(stint.id, None)
+                self._active.pop(stint, None)
                 self._room.set()
 
 
