@@ -22,7 +22,7 @@ def interrupted(after: float = 0.05) -> Generator[None, None, None]:
     A signal that arrives just before a thread begins to wait is noticed only when the wait is over, so it is sent
     again until the interrupt has been raised, and once more where it was lost.
     """
-    raised, over = threading.Event(), threading.Event()
+    begun, raised, over = threading.Event(), threading.Event(), threading.Event()
     thread = threading.get_ident()
 
     def interrupt(*_: object) -> None:
@@ -32,6 +32,7 @@ def interrupted(after: float = 0.05) -> Generator[None, None, None]:
 
     def send() -> None:
         pause = after
+        begun.wait()
         while not over.wait(pause):
             if raised.is_set():
                 if over.wait(LOST):
@@ -47,10 +48,11 @@ def interrupted(after: float = 0.05) -> Generator[None, None, None]:
     sender.start()
     try:
         with pytest.raises(KeyboardInterrupt):
+            begun.set()  # an interrupt before this line would be nobody's
             yield
+            over.set()
     finally:
-        gc.enable()
-        raised.set()
         over.set()
+        gc.enable()
         sender.join()
         signal.signal(signal.SIGUSR1, before)
