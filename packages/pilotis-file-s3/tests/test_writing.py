@@ -287,6 +287,16 @@ async def test_keys_of_ours_are_refused(files: Any, key: str) -> None:
             await call()
 
 
+@pytest.mark.parametrize("key", ["a\ufffe", "\uffff/b"])
+async def test_keys_that_xml_cannot_hold_are_refused(files: Any, raw: Any, key: str) -> None:
+    """They could be stored, and not deleted again; what others stored under them is not listed."""
+    for call in (lambda: files.put(key, b""), lambda: files.read(key), lambda: files.delete("c", key)):
+        with pytest.raises(InvalidInputError, match="XML"):
+            await call()
+    raw.ask("put_object", Key=key, Body=b"")
+    assert [] == [info.key async for info in files.list()]
+
+
 async def test_a_key_may_be_too_long_with_the_prefix(store: Any) -> None:
     """S3 takes names of 1,024 bytes; the message says that the prefix counts."""
     with pytest.raises(InvalidInputError, match="with the prefix"):

@@ -15,7 +15,7 @@ from pilotis.providers import finish, run_blocking
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.errors import is_code
 from pilotis_file_s3.options import S3FilesOptions
-from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, Note, record_of
+from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, UNSPEAKABLE, Note, record_of
 
 LONGEST_NAME = 1024
 
@@ -33,10 +33,14 @@ class Bucket:
     def name_of(self, key: str) -> str:
         """Return the name of the object that holds a file.
 
-        Raises `InvalidInputError` for keys that are ours, or too long with the prefix.
+        Raises `InvalidInputError` for keys that are ours, or too long with the prefix, or not to be told in XML.
         """
         if key.partition("/")[0] == RESERVED:
             raise InvalidInputError(f"key: expected a first segment other than {RESERVED!r}, got {key!r}")
+        if UNSPEAKABLE.search(key):
+            raise InvalidInputError(
+                f"key: expected characters that XML can hold, in which S3 is told what to delete; got {key!r}"
+            )
         name = self.folder + key
         if (size := len(name.encode())) > LONGEST_NAME:
             raise InvalidInputError(f"key: expected {LONGEST_NAME} bytes at most with the prefix, got {size}")

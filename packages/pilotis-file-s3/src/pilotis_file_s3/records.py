@@ -23,6 +23,8 @@ from pilotis.providers import FileInfo
 
 RESERVED = ".pilotis"
 """The first segment of what is ours: no key has it."""
+UNSPEAKABLE = re.compile("[\ufffe\uffff]")
+"""What keys may have elsewhere, and XML cannot hold: https://www.w3.org/TR/xml/#charsets."""
 NOTES = f"{RESERVED}/sha256/"
 NAME = "pilotis-record"
 """The metadata that hold a record."""
@@ -73,7 +75,7 @@ class Note(msgspec.Struct, frozen=True):
 def is_key(text: str) -> bool:
     """Tell whether a name in the bucket can be the key of a file: not if it is ours, or what no key can be."""
     with suppress(InvalidInputError):
-        return check_key(text).partition("/")[0] != RESERVED
+        return check_key(text).partition("/")[0] != RESERVED and not UNSPEAKABLE.search(text)
     return False
 
 
