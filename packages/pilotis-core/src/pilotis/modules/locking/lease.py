@@ -34,8 +34,9 @@ class Lost(Latch):
 class Lease:
     """A lock that is held, until it is released or lost.
 
-    It is lost when its deadline passes without a renewal, when the backend no longer knows it, when its app is closed,
-    and in a forked child, which never holds what its parent held. Lost is final.
+    It is lost when its deadline passes without a renewal, when the backend no longer knows it, when its app is closed
+    (one from `acquire` lasts until its deadline then, too), and in a forked child, which never holds what its parent
+    held. Lost is final.
     """
 
     def __init__(self, keeper: Keeper, grant: Grant) -> None:
