@@ -168,10 +168,14 @@ async def test_copies_of_large_files(files: Any, s3: S3Space, raw: Any, monkeypa
         copied.metadata, copied.access, copied.sha256,
     )  # fmt: skip
     assert LARGE == await files.read("b.bin")
-    s3.proxy.trouble("UploadPartCopy", None, Trouble(503, "SlowDown"))
+    s3.proxy.trouble("UploadPartCopy", None, Trouble(503, "SlowDown"), None, Trouble(503, "SlowDown"))
     with pytest.raises(ThrottledError):
         await files.copy("a.bin", "c.bin")
     assert [] == raw.uploads
+    s3.proxy.trouble("AbortMultipartUpload", Trouble(403, "AccessDenied"))
+    with pytest.raises(ThrottledError):
+        await files.copy("a.bin", "c.bin")
+    assert ["c.bin"] == raw.uploads
     assert not await files.exists("c.bin")
 
 

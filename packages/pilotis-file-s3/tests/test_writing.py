@@ -15,7 +15,6 @@ from pilotis.errors import (
     ConflictError,
     ConnectionFailedError,
     InvalidInputError,
-    PermissionDeniedError,
     ThrottledError,
 )
 from pilotis_file_s3 import uploading
@@ -231,10 +230,27 @@ async def test_too_many_parts(files: Any, raw: Any, monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_abort_that_fails_is_told(files: Any, s3: S3Space) -> None:
-    """Not in the place of what went wrong before, which is its context."""
+    """Not in the place of what went wrong before, but as a note of it; `sweep` removes what is left."""
     s3.proxy.trouble("AbortMultipartUpload", Trouble(403, "AccessDenied"))
-    with pytest.raises((BrokenSourceError, PermissionDeniedError)):
+    with pytest.raises(BrokenSourceError) as raised:
         await files.put("a.bin", breaking())
+    (note,) = raised.value.__notes__
+    assert "AccessDenied" in note
+    assert 1 == await files.sweep(older_than=0)
+
+
+@pytest.mark.parametrize("colour", [Colour.ASYNC])
+async def test_a_cancelled_put_stays_cancelled(store: Any, s3: S3Space, colour: Colour) -> None:
+    """Though the upload cannot be aborted."""
+    gate = threading.Event()
+    s3.proxy.trouble("UploadPart", *[Trouble(hold=gate)] * 3)
+    s3.proxy.trouble("AbortMultipartUpload", Trouble(403, "AccessDenied"))
+    putting = asyncio.ensure_future(store()._thing.aput("a.bin", pieces()))
+    await soon(lambda: s3.proxy.arrived("UploadPart") > 1)
+    putting.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
 
 
 async def test_what_s3_says_of_access_without_acls(files: Any, s3: S3Space) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -126,6 +126,17 @@ class Bucket:
     def drop_note(self, id: str) -> None:
         """Remove a note, if there is one, on this thread."""
         self.connection.ask_now("delete_object", Key=self.note_name(id))
+
+
+async def clean_up(error: BaseException, cleaning: Coroutine[Any, Any, None]) -> None:
+    """See through what removes the traces of what failed. If that fails too, it is a note of the error.
+
+    In its place it would hide what happened, and that a caller was cancelled.
+    """
+    try:
+        await finish(cleaning)
+    except _FAILURES as failure:
+        error.add_note(f"what was sent could not be removed, and is left to sweep: {failure}")
 
 
 def absent(key: str) -> NotFoundError:

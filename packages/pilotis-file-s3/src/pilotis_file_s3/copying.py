@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError  # pyright: ignore[reportMissingType
 from pilotis.providers import FileInfo, finish, run_blocking, run_blocking_with_undo
 
 from pilotis_file_s3.abreast import Abreast
-from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.bucket import Bucket, clean_up
 from pilotis_file_s3.errors import is_code
 from pilotis_file_s3.records import Record, metadata_of, record_of, told_info, users_metadata
 
@@ -66,8 +66,8 @@ async def _in_parts(
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
         complete = partial(ask, "complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts})
         return await bucket.appear(key, id, complete)
-    except BaseException:
-        await finish(_give_up(sending, partial(_abort, ask, upload)))
+    except BaseException as error:
+        await clean_up(error, _give_up(sending, partial(_abort, ask, upload)))
         raise
 
 

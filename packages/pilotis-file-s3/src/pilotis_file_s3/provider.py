@@ -16,14 +16,13 @@ from pilotis.providers import (
     Link,
     SignedUpload,
     WriteRequest,
-    finish,
     reset_after_fork,
     run_blocking,
 )
 from pilotis.settings.secrets import mask_url
 
 from pilotis_file_s3 import copying, errors, linking, sweeping, uploading
-from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.bucket import Bucket, clean_up
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.options import S3FilesOptions
 from pilotis_file_s3.parts import parts_of
@@ -114,8 +113,8 @@ class S3Files(FileProvider):
         self._living |= upload.ids
         try:
             yield upload
-        except BaseException:
-            await finish(upload.give_up())
+        except BaseException as error:
+            await clean_up(error, upload.give_up())
             raise
         finally:
             self._living -= upload.ids
