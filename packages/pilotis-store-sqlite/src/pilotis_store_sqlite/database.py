@@ -20,7 +20,7 @@ from pilotis.errors import (
     PermissionDeniedError,
     StorageFullError,
 )
-from pilotis.providers import reset_after_fork, run_blocking
+from pilotis.providers import reset_after_fork, run_blocking, run_blocking_with_undo
 
 R = TypeVar("R")
 Work = Callable[[sqlite3.Connection], R]
@@ -91,6 +91,13 @@ class Database:
         (SQLITE_BUSY) if the turn does not come in time.
         """
         return await run_blocking(self._change, work)
+
+    async def take(self, work: Work[R], give_back: Callable[[sqlite3.Connection, R], object]) -> R:
+        """Change like `change`; what was taken for a caller who is gone by then is given back by another change."""
+        return await run_blocking_with_undo(
+            lambda: self._change(work),
+            lambda taken: self._change(lambda connection: give_back(connection, taken)),
+        )
 
     def _run(self, work: Work[R]) -> R:
         with self._lent() as connection:

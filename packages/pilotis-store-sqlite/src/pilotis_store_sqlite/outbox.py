@@ -116,15 +116,14 @@ class SqliteOutbox(OutboxProvider):
         return await self._database.run(lambda connection: _rows(connection, asked))
 
     async def _claim(self, claim: str, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
-        asked = self._asked(bus, kinds, limit)
-        until = asked["now"] + self.options.lease
-
         def work(connection: sqlite3.Connection) -> list[ClaimedRow]:
+            asked = self._asked(bus, kinds, limit)  # now that it is our turn, which may have taken its time
+            until = asked["now"] + self.options.lease
             rows = _rows(connection, asked)
             connection.execute(sql("outbox_claim"), {"claim": claim, "until": until, "positions": _positions(rows)})
             return rows
 
-        return await self._database.change(work)
+        return await self._database.take(work, lambda connection, rows: _let_go(connection, claim, rows))
 
     def _asked(self, bus: str, kinds: Collection[OutboxKind], limit: int) -> dict[str, Any]:
         return {"bus": bus, "kinds": _json(sorted(kinds)), "now": self.context.clock.time(), "limit": limit}
