@@ -16,6 +16,8 @@ from pilotis_testing.chaos import eventually, size
 from pilotis_testing.clock import until
 from pilotis_testing.s3 import S3Space, Trouble
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 LARGE = b"x" * (6 * MIB)
 HERE = Path(__file__).parent
@@ -101,7 +103,6 @@ async def test_somebody_else_sweeps_too(files: Any, s3: S3Space, raw: Any) -> No
     assert 1 == await files.sweep(older_than=0)
 
 
-@pytest.mark.slow
 async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour: Any) -> None:
     """No file appears, the old one stays, and `sweep` removes what was sent."""
     await files.put("a.bin", b"old")
@@ -117,7 +118,6 @@ async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour
     assert [] == raw.uploads
 
 
-@pytest.mark.slow
 @pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_memory_does_not_grow_with_the_file(s3: S3Space, colour: Any) -> None:
