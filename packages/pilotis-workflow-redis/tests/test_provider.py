@@ -342,6 +342,17 @@ async def test_notices_cost_nothing_where_nobody_listens(store: RedisWorkflows, 
     assert [("run.started", "after")] == [(it.event, it.run.id) for it in notices]
 
 
+async def test_notices_go_when_nobody_asks_any_more(store: RedisWorkflows, redis_url: str, colour: Colour) -> None:
+    """They tell of runs whose retention may be over. Each question keeps them on, and so does what it was about."""
+    _, cursor = await store.notices(None, 0)
+    await store.start(a_run("r1"))
+    first = tell(redis_url, "PTTL", f"{BASE}:notices")
+    tell(redis_url, "PEXPIRE", f"{BASE}:notices", 300_000)
+    _, cursor = await store.notices(cursor, 0)
+    second = tell(redis_url, "PTTL", f"{BASE}:notices")
+    assert [True, True] == [300_000 < left <= 600_000 for left in (first, second)]
+
+
 async def test_find_looks_only_at_what_fits(store: RedisWorkflows, colour: Colour) -> None:
     """Page by page, the newest of all names and states first, however many there are."""
     for number in range(240):

@@ -241,7 +241,8 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
 
     async def notices(self, cursor: str | None, timeout: float | None) -> tuple[list[Notice], str]:
         keys = self._keys
-        await self.link.execute("SET", keys.listened, "", "PX", round(LISTENED * 1000))
+        listened = round(LISTENED * 1000)
+        await self.link.pipeline([("SET", keys.listened, "", "PX", listened), ("PEXPIRE", keys.notices, listened)])
         if cursor is None:
             last = await self.link.execute("XREVRANGE", keys.notices, "+", "-", "COUNT", 1)
             return [], last[0][0].decode() if last else "0-0"

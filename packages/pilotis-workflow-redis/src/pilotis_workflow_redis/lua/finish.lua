@@ -40,8 +40,8 @@ local function end_times()
     end
 end
 
-go_further(run)
 let_go(run)
+go_further(run)
 keep('result', given(ARGV[4]))
 keep('error', given(ARGV[5]))
 become(run, ARGV[3], 'worker', '')

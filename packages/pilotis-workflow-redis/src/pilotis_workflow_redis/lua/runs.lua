@@ -55,9 +55,10 @@ local function place(run)
     return string.format('%016x', run.number) .. run.id
 end
 
--- Leave a notice for subscribers, if there are any.
+-- Leave a notice for subscribers, if there are any. It goes when they do.
 local function tell(event, run)
-    if redis.call('EXISTS', base .. 'listened') == 0 then
+    local left = redis.call('PTTL', base .. 'listened')
+    if left <= 0 then
         return
     end
     local fields = {}
@@ -68,6 +69,7 @@ local function tell(event, run)
         end
     end
     redis.call('XADD', base .. 'notices', 'MAXLEN', '~', MOST_NOTICES, '*', 'event', event, unpack(fields))
+    redis.call('PEXPIRE', base .. 'notices', left)
 end
 
 -- Have a run be in a state, and change some of its fields with that.
