@@ -219,6 +219,18 @@ def test_a_connection_of_django(request: pytest.FixtureRequest, database: str) -
     check_kind(request.getfixturevalue(database), by_django, Colour.BLOCKING)
 
 
+def test_what_a_savepoint_takes_back_is_not_sent(postgres_url: str) -> None:
+    """The rest of the caller's transaction is."""
+    with opened(Shop(postgres_url)) as shop:
+        with psycopg.connect(postgres_url) as connection, shop.app.event.transaction(connection):
+            shop.app.event.emit("order.placed", 1, key="k")
+            with contextlib.suppress(ZeroDivisionError), connection.transaction():
+                shop.app.event.emit("order.placed", 2, key="k")
+                raise ZeroDivisionError
+            shop.app.event.emit("order.placed", 3, key="k")
+        assert [1, 3] == shop.handled()
+
+
 def check_kind(url: str, begin: Kind, colour: Colour) -> None:
     with opened(Shop(url)) as shop:
         event = colour.voice(shop.app.event)
