@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 from pilotis import Pilotis, step, workflow
+from pilotis.bridge import run_blocking
 from pilotis.errors import ConnectionFailedError
 from pilotis.providers import Fence, FencedError
 from pilotis_testing import Colour
-from pilotis_testing.chaos import eventually
+from pilotis_testing.chaos import AnswerCutter, eventually
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
-from pilotis_testing.workflow_words import a_run, claim, done, fence
+from pilotis_testing.workflow_words import FLOWS, a_run, claim, done, fence
 from pilotis_workflow_redis import RedisWorkflows
 from redis.exceptions import RedisError
 
+WORKERS = "{pilotis:workflows:pilotis}:w"
 Make = Callable[..., RedisWorkflows]
 
 
@@ -78,3 +80,30 @@ async def test_verbs_fail_with_typed_errors_while_redis_is_away(
     with pytest.raises(FencedError):
         await store.commit(Fence("r1", 99), [])
     await store.close()
+
+
+async def test_a_worker_whose_beginning_had_no_answer_begins_again(
+    make: Make, own_redis: RedisServer, colour: Colour
+) -> None:
+    """Redis knew it, but it gave no further sign of life: its runs would be taken from it."""
+    with AnswerCutter(own_redis.port) as cutter:
+        store = make(f"redis://127.0.0.1:{cutter.port}/0", reconnects=0, liveness=0.5)
+        await lose_a_beginning(store, own_redis.url, cutter)
+        await store.claim("w", FLOWS, 1, 0)
+        first = tell(own_redis.url, "ZSCORE", WORKERS, "w")
+        await run_blocking(eventually, lambda: tell(own_redis.url, "ZSCORE", WORKERS, "w") > first)
+        await store.close()
+
+
+async def lose_a_beginning(store: RedisWorkflows, url: str, cutter: AnswerCutter) -> None:
+    """Have a worker begin until it is the answer to that which is cut off."""
+    for _ in range(50):
+        await store.claim("w", FLOWS, 1, 0)  # Redis knows the scripts now, and there is a connection
+        await store.bury("w")
+        cutter.cut_next()
+        try:
+            await store.claim("w", FLOWS, 1, 0)
+        except (RedisError, OSError):
+            if tell(url, "ZSCORE", WORKERS, "w") is not None:
+                return
+    raise AssertionError("it was always another answer")

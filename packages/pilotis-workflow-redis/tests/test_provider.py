@@ -193,33 +193,6 @@ async def test_a_claim_that_arrives_after_a_later_one_takes_nothing(
     assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
 
 
-async def test_a_worker_whose_beginning_had_no_answer_begins_again(
-    make: Make, own_redis: RedisServer, colour: Colour
-) -> None:
-    """Redis knew it, but it gave no further sign of life: its runs would be taken from it."""
-    with AnswerCutter(own_redis.port) as cutter:
-        store = make(f"redis://127.0.0.1:{cutter.port}/0", reconnects=0, liveness=0.5)
-        await lose_a_beginning(store, own_redis.url, cutter)
-        await store.claim("w", FLOWS, 1, 0)
-        first = tell(own_redis.url, "ZSCORE", f"{BASE}:w", "w")
-        await holds(lambda: tell(own_redis.url, "ZSCORE", f"{BASE}:w", "w") > first)
-        await store.close()
-
-
-async def lose_a_beginning(store: RedisWorkflows, url: str, cutter: AnswerCutter) -> None:
-    """Have a worker begin until it is the answer to that which is cut off."""
-    for _ in range(50):
-        await store.claim("w", FLOWS, 1, 0)  # Redis knows the scripts now, and there is a connection
-        await store.bury("w")
-        cutter.cut_next()
-        try:
-            await store.claim("w", FLOWS, 1, 0)
-        except (RedisError, OSError):
-            if tell(url, "ZSCORE", f"{BASE}:w", "w") is not None:
-                return
-    raise AssertionError("it was always another answer")
-
-
 # Death
 
 
@@ -250,6 +223,24 @@ async def test_a_worker_that_was_taken_for_dead_lives_again(
     await store.start(a_run("r1"))
     assert ["r1"] == [one.run.id for one in await store.claim("w", FLOWS, 1, 0)]
     assert tell(redis_url, "ZSCORE", f"{BASE}:w", "w") is not None
+
+
+async def test_a_claim_that_waits_goes_on_when_its_worker_was_taken_for_dead(
+    make: Make, redis_url: str, colour: Colour, never_by_itself: None
+) -> None:
+    """Nobody would ring the dead."""
+    store = make(liveness=0.5)
+
+    async def later() -> list[Any]:
+        await holds(lambda: rings(store))
+        kill(redis_url, "w")
+        tell(redis_url, "UNLINK", f"{BASE}:b:w", f"{BASE}:i:")
+        await store.start(a_run("r1"))
+        await holds(lambda: drive(store.load("r1")).status == "running")  # pyright: ignore[reportOptionalMemberAccess]
+        return []
+
+    claimed, _ = await together(lambda: store.claim("w", FLOWS, 1, 100), later)
+    assert ["r1"] == [one.run.id for one in claimed]
 
 
 async def test_suspects_are_handed_out_one_at_a_time(make: Make, redis_url: str, colour: Colour) -> None:

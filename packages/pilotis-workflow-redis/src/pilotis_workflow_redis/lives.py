@@ -98,10 +98,17 @@ class Life:
             drive(self._rescue.look())
 
     def die(self) -> None:
-        """Take in that this worker is taken for dead. It lives again with its next claim."""
+        """Take in that this worker is taken for dead. It lives again with its next claim; one that waits goes on."""
         if not self.is_over:
             logger.error("worker %s was taken for dead: its runs are handed on", self.worker)
-        self.is_over = True
+            self.is_over = True
+            drive(self._ring())
+
+    async def _ring(self) -> None:
+        """Ring, as nobody else does: the dead are no longer known."""
+        bell = self._rescue.keys.bell(self.worker)
+        expiry = ("PEXPIRE", bell, round(self._liveness * 1000 * BEATS))
+        await self._rescue.link.transaction([("XADD", bell, "MAXLEN", 1, "*", "w", ""), expiry])
 
     def find_dead(self, infos: list[str]) -> None:
         """Take in what those said of themselves who were found dead."""
