@@ -83,8 +83,8 @@ def test_many_callers_of_many_processes_are_one_call(
     assert PROCESSES * CALLERS == len(given)
     assert len(set(given)) == 1
     assert int(tell(redis_url, "GET", "calls")) == 1
-    assert used["cmdstat_evalsha"]["calls"] <= 2 * PROCESSES
-    assert used["cmdstat_subscribe"]["calls"] <= 3 * (PROCESSES - 1)  # one of them at the end
+    assert used["cmdstat_evalsha"]["calls"] < CALLERS  # some for each process, and some more where a machine is slow
+    assert used["cmdstat_subscribe"]["calls"] < CALLERS
 
 
 def test_a_stale_value_is_refreshed_by_one_process(
