@@ -90,6 +90,7 @@ async def test_sentinels_name_the_master(sentinel: Sentinel, own_redis: RedisSer
     await link.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_commands_go_on_where_sentinels_promote_a_replica(
     own_redis: RedisServer, replica: RedisServer, sentinel: Sentinel, colour: Colour
