@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import socket
 import stat
 import threading
@@ -85,8 +86,8 @@ def server(files: FileStore) -> Iterator[Server]:
 
 
 def drafts(root: Path) -> list[str]:
-    """Return what is left of writers."""
-    return [path.name for path in root.rglob(".pilotis-draft-*")]
+    """Return what is left of writers; a folder may vanish while this looks."""
+    return [name for _, _, names in os.walk(root) for name in names if name.startswith(".pilotis-draft-")]
 
 
 # WSGI
