@@ -173,12 +173,14 @@ class WorkflowRecoveringChecks(WorkflowBase):
             ("ab", "", "call 1 was 'a', and the code now calls '@sleep' there"),
             ("a", "ab", "call 2 was '@sleep', and the code now calls 'b' there"),
             ("a", "a!", "call 2 was '@sleep', and the code now ends before it"),
+            ("ab", "(ab)", "'b' ran beside other steps"),
+            ("(ab)", "ab", "'b' ran beside other steps"),
         ],
     )
     async def test_every_mismatch_is_found(
         self, engines: Engines, caplog: pytest.LogCaptureFixture, before: str, after: str, found: str
     ) -> None:
-        """Steps left out, put in, in another place or with other arguments."""
+        """Steps left out, put in, in another place, with other arguments, or side by side that were not, in brackets."""
         caplog.set_level(logging.CRITICAL, "pilotis.workflow")
         steps = before
 
@@ -192,11 +194,14 @@ class WorkflowRecoveringChecks(WorkflowBase):
 
         @workflow("mismatch")
         def flow() -> None:
-            for letter in steps:
-                if letter == "!":
-                    return
-                {"a": a, "b": b}[letter.lower()](int(letter.isupper()))
-            workflow.sleep(10)
+            bound = [{"a": a, "b": b}[letter.lower()].bind(int(letter.isupper())) for letter in steps.strip("()!")]
+            if steps.startswith("("):
+                workflow.parallel(*bound)
+            else:
+                for one in bound:
+                    one.step(*one.args)
+            if not steps.endswith("!"):
+                workflow.sleep(10)
 
         run = await engines().start(flow)
         await engines.waits(run)

@@ -93,6 +93,8 @@ class StepCall(Call):
     def _recognise(self, record: StepRecord) -> None:
         if record.digest != self.digest:
             self.replay.mismatch(f"{self.key!r} had other arguments than the code gives it now")
+        if record.group != self.group:
+            self.replay.mismatch(f"{self.key!r} ran beside other steps than the code has run beside it now")
         self._note_done(record)
 
     def _note_done(self, record: StepRecord) -> None:
