@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pilotis import ConfigurationError, ConnectionFailedError, Content, Notifier, Pilotis
+from pilotis.cli.program import program
 from pilotis.clock import SYSTEM_CLOCK
 from pilotis.providers import Clock, Context, LedgerProvider, OutgoingMessage, Receipt
 from pilotis.settings.model import NotificationSettings
@@ -25,6 +26,7 @@ from pilotis_testing.chaos import FULL, eventually, size
 from pilotis_testing.clock import until
 from pilotis_testing.processes import started
 from pilotis_testing.sendgrid import SendGridServer
+from typer.testing import CliRunner
 
 PATIENCE = 60
 LEASE = 60.0
@@ -256,3 +258,18 @@ def test_bad_options_are_told_with_their_place(options: dict[str, Any], message:
     with pytest.raises(ConfigurationError, match=message) as raised:
         Pilotis({"name": "shop", "notification": {"provider": "local", "ledger": options}}).notification  # noqa: B018
     assert "hunter2" not in str(raised.value)
+
+
+def test_a_deployment_makes_the_table_from_the_command_line(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for what was made, once; a program is told the same in a document."""
+    monkeypatch.chdir(tmp_path)
+    settings = ['name = "shop"', "[notification]", 'provider = "local"', f'ledger = "{url}"']
+    (tmp_path / "pilotis.toml").write_text("\n".join(settings))
+    run = [CliRunner().invoke(program, ["notifications", "migrate", *more]) for more in ([], [], ["--json"])]
+    assert [0, 0, 0] == [ended.exit_code for ended in run]
+    assert run[0].stdout.startswith("made the table pilotis_ledger ")
+    assert ("Nothing has to be made.\n", '{"changes":[]}\n') == (run[1].stdout, run[2].stdout)
+    with Pilotis.load() as app:
+        assert "sent" == app.notification.send(**ORDER).status

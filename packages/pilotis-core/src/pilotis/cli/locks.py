@@ -9,7 +9,7 @@ import typer
 from pilotis.cli.finding import looking_into
 from pilotis.cli.options import AppOption, JsonOption
 from pilotis.cli.outcome import WRONG
-from pilotis.cli.showing import Row, count, print_json, show, tell
+from pilotis.cli.showing import Row, count, show, tell, tell_changes
 from pilotis.modules.locking import LockState
 
 commands = typer.Typer(
@@ -87,7 +87,4 @@ def migrate(app: AppOption = None, as_json: JsonOption = False) -> None:
     """Make what the provider keeps in its backend, such as tables: for a deployment. May be repeated."""
     with looking_into(app) as looked_into:
         changes = looked_into.locking.migrate()
-    if as_json:
-        print_json({"changes": changes})
-    else:
-        typer.echo("\n".join(changes) or "Nothing has to be made.")
+    tell_changes(changes, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pilotis.cli import authoring, events, inspecting, locks, outbox, settings, status, workflows, working
+from pilotis.cli import authoring, events, inspecting, locks, notifications, outbox, settings, status, workflows, working
 from pilotis.cli.options import AppOption, JsonOption
 from pilotis.cli.outcome import Commands, complain, exit_code
 from pilotis.discovery import plugins
@@ -34,6 +34,7 @@ program.command()(working.relay)
 program.add_typer(events.commands)
 program.add_typer(workflows.commands)
 program.add_typer(locks.commands)
+program.add_typer(notifications.commands)
 program.add_typer(outbox.commands)
 program.command("new-provider")(authoring.new_provider)
 

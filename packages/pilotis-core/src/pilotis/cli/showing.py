@@ -36,6 +36,11 @@ def tell(sentence: str, data: object, *, as_json: bool) -> None:
         typer.echo(sentence)
 
 
+def tell_changes(changes: Sequence[str], *, as_json: bool) -> None:
+    """Print what a migration made, a line for each change."""
+    tell("\n".join(changes) or "Nothing has to be made.", {"changes": changes}, as_json=as_json)
+
+
 def print_json(data: object) -> None:
     """Print one document on one line."""
     typer.echo(msgspec.json.encode(data, enc_hook=str).decode())
