@@ -1,5 +1,6 @@
-"""Runs the Python code blocks of README.md and docs/ as tests; each page is one story, told from top to bottom."""
+"""Runs the Python code blocks of README.md and docs/ as tests, each page from top to bottom; and tests side by side."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ pytest_plugins = ["pytester"]
 def in_scratch_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a page write files without leaving them in the repository."""
     monkeypatch.chdir(tmp_path_factory.mktemp("page"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return a process for each processor, with servers of its own; a server that a variable names serves only one."""
+    return 0 if any(name.startswith("PILOTIS_TEST_") for name in os.environ) else os.cpu_count() or 1
 
 
 pytest_collect_file = Sybil(

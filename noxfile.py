@@ -16,6 +16,7 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 
 ROOT = Path(__file__).parent
 PYTHONS = ["3.11", "3.12", "3.13"]
+ALL_PROCESSORS = "--numprocesses=auto"
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 MEMBERS = [*(f"packages/{package}" for package in PACKAGES), "examples/storefront"]
@@ -46,7 +47,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, or the paths given: `nox -s tests -- packages/pilotis-core`."""
     everything(session, "test", "lint")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or [ALL_PROCESSORS]))
 
 
 @nox.session
@@ -120,7 +121,7 @@ def sync(session: nox.Session, *options: str) -> None:
 
 def test_package(session: nox.Session, package: str) -> None:
     """Run the tests of a package, but for those that take long: `tests` runs them once, with everything installed."""
-    session.run("pytest", "-m", "not slow", f"packages/{package}/tests", *session.posargs)
+    session.run("pytest", ALL_PROCESSORS, "-m", "not slow", f"packages/{package}/tests", *session.posargs)
 
 
 def deptry_options(member: str) -> list[str]:

@@ -25,7 +25,7 @@ from pilotis_testing.servers import RedisServer
 def cache(own_redis: RedisServer, colour: Colour) -> Iterator[Any]:
     """A cache that is soon out of patience, and has no circuit breaker, speaking in the colour of the test."""
     context = Context(name="shop")
-    provider = RedisCache(RedisCacheOptions(url=own_redis.url, timeout=0.2, connect_timeout=0.2))
+    provider = RedisCache(RedisCacheOptions(url=own_redis.url, timeout=1, connect_timeout=1))
     cache = Cache(provider, settings=CacheSettings(breaker_pause=0), context=context)
     yield colour.voice(cache)
     cache.close()
@@ -53,7 +53,7 @@ async def test_a_server_that_hangs_is_a_miss_within_the_time_out(cache: Any, own
     assert await cache.get_or_set("other", lambda: 5) == 5
     with pytest.raises(OperationTimeoutError, match=r"cache provider 'RedisCache' \(redis://127"):
         await cache.increment("n")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     own_redis.resume()
     assert ["right"] * 20 == await together(*[lambda: cache.get("k")] * 20)
 

@@ -116,7 +116,7 @@ async def test_a_waiter_is_told_of_a_server_that_is_gone(make: Make, own_redis: 
 
 async def test_a_server_that_hangs_is_a_time_out(make: Make, own_redis: RedisServer) -> None:
     """What it does of the request when it goes on is taken back."""
-    locking = make(own_redis.url, timeout=0.2)
+    locking = make(own_redis.url, timeout=1)
     await locking.inspect("a")
     own_redis.pause()
     with pytest.raises(OperationTimeoutError):
