@@ -159,6 +159,24 @@ class SuspendsAfterTheGrant(MemoryLocking):
         return grant
 
 
+class SuspendsAfterThePermit(MemoryLocking):
+    """The same with permits alone."""
+
+    async def acquire(self, request: LockRequest) -> Grant | None:
+        grant = await super().acquire(request)
+        if request.permits is not None:
+            await pause(1e-6)
+        return grant
+
+
+class SuspendsBeforeTheRelease(MemoryLocking):
+    """Forgets to let go when it is interrupted before it has begun to."""
+
+    async def release(self, grant: Grant) -> bool:
+        await pause(1e-6)
+        return await super().release(grant)
+
+
 # Several holders
 
 

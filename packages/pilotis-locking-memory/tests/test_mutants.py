@@ -26,6 +26,8 @@ CAUGHT_BY = {
     "ServesTheLastFirst": "test_first_come_first_served",
     "LetsSharersPass": "test_sharers_queue_behind_a_waiter",
     "SuspendsAfterTheGrant": "test_a_cancelled_block_leaves_no_lock",
+    "SuspendsBeforeTheRelease": "test_no_lock_is_left_at_any_wait",
+    "SuspendsAfterThePermit": "test_no_permit_is_left_at_any_wait",
     "DeclaresTooMuch": "test_owners_need_the_capability",
     "GrantsPermitsToAll": "test_a_semaphore_has_so_many_permits",
     "TakesOnePermitTooMany": "test_never_more_than_the_permits",
