@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
-import psycopg
 import pytest
 from pilotis import Pilotis
 from pilotis.bridge import run_blocking
-from pilotis.errors import InvalidInputError, LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
+from pilotis.errors import LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
@@ -274,114 +273,3 @@ def test_a_cancelled_task_leaves_no_lock(app: Pilotis, locks_url: str) -> None:
             assert tell(locks_url, ADVISORY) == [(0,)], f"an orphan after {turns} turns"
 
     asyncio.run(scenario())
-
-
-# The caller's transaction
-
-
-async def test_a_lock_inside_a_transaction_lasts_until_its_end(app: Pilotis, locks_url: str, colour: Colour) -> None:
-    """It commits or rolls back with what it guards; leaving the block before does not free it."""
-    locking = colour.voice(app.locking)
-    async with await _connected(locks_url, colour) as connection:
-        async with locking.hold("order:1", connection=connection.thing) as lease:
-            assert lease.token > 0
-            assert not lease.lost
-        with pytest.raises(LockNotAcquiredError):
-            await locking.acquire("order:1")
-        await connection.run("commit")
-    assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
-
-
-async def test_a_time_out_does_not_poison_the_transaction(app: Pilotis, locks_url: str, colour: Colour) -> None:
-    """What was done before stays, what comes after works, and the caller's own time-outs are as they were."""
-    locking = colour.voice(app.locking)
-    holder = await locking.acquire("order:1")
-    async with await _connected(locks_url, colour) as connection:
-        await connection.run("execute", "SET LOCAL lock_timeout = '7s'")
-        await connection.run("execute", "CREATE TABLE kept (number int)")
-        for wait in (0, 0.05):
-            with pytest.raises(LockNotAcquiredError):
-                await locking.acquire(["order:1", "order:2"], wait=wait, connection=connection.thing)
-        lease = await locking.acquire("order:2", wait=PATIENCE, connection=connection.thing)
-        shown = await connection.rows("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
-        assert shown == [("7s", "0")]
-        assert await lease.release() is True
-        await connection.run("commit")
-        assert await lease.release() is False
-    assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
-    assert await holder.release() is True
-
-
-async def test_unfit_connections_are_refused(app: Pilotis, locks_url: str, colour: Colour) -> None:
-    """The error names what was expected, and how to come by it."""
-    locking = colour.voice(app.locking)
-    with pytest.raises(InvalidInputError, match=r"connection: expected a psycopg.Connection .* got object"):
-        await locking.acquire("a", connection=object())
-    async with await _connected(locks_url, colour, autocommit=True) as connection:
-        with pytest.raises(InvalidInputError, match=r"commits each statement by itself; begin one"):
-            await locking.acquire("a", connection=connection.thing)
-    async with await _connected(locks_url.rpartition("/")[0] + "/postgres", colour) as connection:
-        with pytest.raises(InvalidInputError, match="connection: expected one to the database"):
-            await locking.acquire("a", connection=connection.thing)
-
-
-def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, locks_url: str) -> None:
-    """In blocking use, the error says so."""
-
-    async def connect() -> psycopg.AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(locks_url)
-
-    loop = asyncio.new_event_loop()
-    connection = loop.run_until_complete(connect())
-    with pytest.raises(InvalidInputError, match="needs the async verbs"):
-        app.locking.acquire("a", connection=connection)
-    loop.run_until_complete(connection.close())
-    loop.close()
-
-
-def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis, locks_url: str) -> None:
-    """And the transaction goes on."""
-
-    async def scenario() -> None:
-        holder = await app.locking.aacquire("b")
-        async with await psycopg.AsyncConnection.connect(locks_url) as connection:
-            await connection.execute("CREATE TABLE kept (number int)")
-            waiter = asyncio.ensure_future(app.locking.aacquire(["a", "b"], wait=PATIENCE, connection=connection))
-            await asyncio.to_thread(waiting_for, locks_url, 1)
-            waiter.cancel()
-            await asyncio.wait([waiter])
-            assert waiter.cancelled()
-            await (await app.locking.aacquire("a")).arelease()
-            await connection.commit()
-        await holder.arelease()
-
-    asyncio.run(scenario())
-    assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
-
-
-class _Connection:
-    """A psycopg connection of the colour, whose methods are awaited."""
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    async def run(self, method: str, *arguments: Any) -> Any:
-        result = getattr(self.thing, method)(*arguments)
-        return await result if asyncio.iscoroutine(result) else result
-
-    async def rows(self, query: str) -> list[Any]:
-        cursor = await self.run("execute", query)
-        rows = cursor.fetchall()
-        return await rows if asyncio.iscoroutine(rows) else rows
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.run("close")
-
-
-async def _connected(url: str, colour: Colour, *, autocommit: bool = False) -> _Connection:
-    if colour is Colour.ASYNC:
-        return _Connection(await psycopg.AsyncConnection.connect(url, autocommit=autocommit))
-    return _Connection(psycopg.connect(url, autocommit=autocommit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -68,8 +68,7 @@ class Advisory:
         numbers, process, pin = _handle(grant)
         if pin is not None:
             return pin.unpin() and await pin.at_home(self._released(pin, numbers, shared=grant.shared))
-        found = await self._holdings([process])
-        return all((process, number) in found for number in numbers)
+        return await self._has(process, numbers)
 
     async def open(self) -> None:
         """Do nothing: connections are made when they are needed."""
@@ -87,13 +86,21 @@ class Advisory:
         ((token,),) = await self._postgres.execute(self._next_token)
         return token
 
+    async def _has(self, process: int, numbers: list[int]) -> bool:
+        """Tell whether one of the server's processes has all of these locks."""
+        found = await self._holdings([process])
+        return all((process, number) in found for number in numbers)
+
     async def _holdings(self, processes: list[int]) -> set[tuple[int, int]]:
         return set(await self._postgres.execute(statements.holdings(), {"processes": processes}))
 
     # Taking
 
     async def _inside(self, request: LockRequest, numbers: list[int]) -> _Handle | None:
-        process = await lock_inside(request, numbers, await self._provider.database())
+        def sees(process: int) -> Awaitable[bool]:
+            return self._has(process, numbers)
+
+        process = await lock_inside(request, numbers, sees, self._postgres.address)
         return None if process is None else _Handle(numbers, process, None)
 
     async def _pinned(self, request: LockRequest, numbers: list[int]) -> _Handle | None:
@@ -147,8 +154,7 @@ class Advisory:
         A transaction that failed gives its locks back; a connection does not.
         """
         ((process,),) = await session.script("ROLLBACK; SELECT pg_backend_pid()")
-        found = await self._holdings([process])
-        return process if all((process, number) in found for number in numbers) else None
+        return process if await self._has(process, numbers) else None
 
     # Letting go
 

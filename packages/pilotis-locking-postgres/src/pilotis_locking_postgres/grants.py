@@ -23,10 +23,6 @@ class Surroundings(Protocol):
         """Whether notifications arrive."""
         ...
 
-    async def database(self) -> str:
-        """Return the name of the database."""
-        ...
-
 
 def grant_of(request: LockRequest, token: int, since: float, handle: object = None) -> Grant:
     """Return the grant of a request."""

@@ -20,7 +20,6 @@ class Pin:
         self.pool = pool
         self.connection = connection
         self.loop = running_loop()
-        self.process = 0
         self._lock = threading.Lock()
         self._is_free = False
 

@@ -63,11 +63,6 @@ class PostgresLocks(PostgresBacked, LockingProvider):
         """Whether notifications arrive: a pooler that lends connections for a transaction keeps them back."""
         return self.facts.pooler != "transaction"
 
-    async def database(self) -> str:
-        """Return the name of the database."""
-        ((name,),) = await self.postgres.execute("SELECT current_database()")
-        return name
-
     async def migrate(self) -> list[str]:
         return await schema.migrate(self.postgres, self.options)
 

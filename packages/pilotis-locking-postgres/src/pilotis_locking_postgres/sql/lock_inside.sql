@@ -1,6 +1,6 @@
--- Takes advisory locks that last until the caller's transaction ends. A time-out leaves that as it was, but for the
--- savepoint. The caller's own time-outs are put back. Parameters as in lock_transaction.sql.
--- Result: the server's process, and its database.
+-- Takes advisory locks that last until the caller's transaction ends. Afterwards release the savepoint; a time-out, and
+-- going back to the savepoint, leave the transaction as it was. The caller's own time-outs are put back.
+-- Parameters as in lock_transaction.sql. Result: the server's process.
 SAVEPOINT pilotis_lock;
 SELECT
     set_config('pilotis.lock_timeout', current_setting('lock_timeout'), true),
@@ -11,5 +11,4 @@ SELECT {lock}(number) FROM unnest(%(numbers)s::bigint[]) AS number;
 SELECT
     set_config('lock_timeout', current_setting('pilotis.lock_timeout'), true),
     set_config('statement_timeout', current_setting('pilotis.statement_timeout'), true);
-RELEASE SAVEPOINT pilotis_lock;
-SELECT pg_backend_pid(), current_database();
+SELECT pg_backend_pid();
