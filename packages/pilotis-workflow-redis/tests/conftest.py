@@ -17,7 +17,6 @@ from pilotis.errors import ConnectionFailedError, OperationTimeoutError
 from pilotis.modules.workflow import Run
 from pilotis_testing.chaos import Journal, Process, Team, eventually, team
 from pilotis_testing.redis import tell
-from pilotis_testing.servers import RedisServer, running
 from pilotis_workflow_redis import RedisWorkflows, RedisWorkflowsOptions
 
 HERE = Path(__file__).parent
@@ -81,16 +80,6 @@ class Scene:
     def statuses(self, **query: Any) -> dict[str, str]:
         """Return the states of runs, by id."""
         return {run.id: run.status for run in self.app.workflow.find(limit=100_000, **query)}
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own that has on its disk all that it answered."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
-    with running(server):
-        yield server
 
 
 @pytest.fixture

@@ -22,10 +22,12 @@ pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.timeout(3600 i
 Scenes = Callable[..., Any]
 
 
-def test_every_run_ends_while_workers_are_killed_and_redis_is_restarted(set_scene: Scenes, kept: RedisServer) -> None:
+def test_every_run_ends_while_workers_are_killed_and_redis_is_restarted(
+    set_scene: Scenes, durable_redis: RedisServer
+) -> None:
     """Each step is recorded once; what failed is wholly compensated; what ran twice was in the hands of the killed."""
     count, kills, dice = size(100, 1_000), size(3, 40), random.Random(7)
-    scene = set_scene(kept.url, liveness=1, max_crashes=1_000)
+    scene = set_scene(durable_redis.url, liveness=1, max_crashes=1_000)
     for colour in ("blocking", "async", "blocking"):
         scene.team.start(colour)
     starting = threading.Thread(target=start_runs, args=(scene, count), daemon=True)
@@ -34,8 +36,8 @@ def test_every_run_ends_while_workers_are_killed_and_redis_is_restarted(set_scen
         share = len(STEPS) * count * turn / (kills + 2)
         eventually(lambda share=share: len(scene.journal.read()) > share, LONG)
         if turn == (kills + 1) // 2:
-            kept.kill()
-            kept.start()
+            durable_redis.kill()
+            durable_redis.start()
         scene.team.kill(dice.choice(scene.team.members))
         scene.team.start(dice.choice(["blocking", "async"]))
     starting.join(LONG)

@@ -38,7 +38,7 @@ def sums(number: int) -> int:
 )
 def test_workers_go_on_after(redis_url: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts that are gone, connections that break, a database that was emptied: only what was in that is gone."""
-    monkeypatch.setattr("pilotis_workflow_redis.claims.LONGEST", 0.5)  # nobody rings whom the database forgot
+    monkeypatch.setattr("pilotis_workflow_redis.claims.LOOK", 0.5)  # nobody rings whom the database forgot
     with Pilotis({"name": "shop", "workflow": {"url": redis_url, "liveness": 1}}) as app:
         before = app.workflow.start(sums, 1, id="before")
         eventually(lambda: before.status() == "waiting")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import threading
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from pilotis_workflow_redis.scripts import SCRIPTS
 from redis.exceptions import RedisError
 
 BASE = "{pilotis:workflows:pilotis}"
+LINES = [f'{BASE}:i:["flow","1"]', f"{BASE}:i:"]
+"""Where idle workers are noted."""
 Make = Callable[..., RedisWorkflows]
 
 
@@ -37,8 +40,8 @@ def store(make: Make) -> RedisWorkflows:
 @pytest.fixture
 def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers that wait look for nothing until they are rung."""
-    for module in ("claims", "provider"):
-        monkeypatch.setattr(f"pilotis_workflow_redis.{module}.LONGEST", 200.0)
+    for name in ("claims.LOOK", "provider.LONGEST"):
+        monkeypatch.setattr(f"pilotis_workflow_redis.{name}", 200.0)
 
 
 DISMISS = """
@@ -173,6 +176,58 @@ async def test_who_takes_no_more_passes_the_ring_on(
 
     claimed = await together(lambda: idle.claim("idle", FLOWS, 1, 50), later)
     assert [["r1"], ["r0"]] == [[one.run.id for one in some] for some in claimed]
+
+
+async def test_a_start_reaches_the_living_beside_one_that_died_idle(
+    make: Make, redis_url: str, colour: Colour, never_by_itself: None
+) -> None:
+    """Nobody knows of its death yet: it may be the first to be rung."""
+    store, ghost = make(), make()
+    await ghost.claim("ghost", FLOWS, 1, 0)
+    for number in range(8):
+        start = functools.partial(start_beside_idle, store, f"r{number}", "ghost")
+        claimed, _ = await together(lambda: store.claim("w", FLOWS, 1, 50), start)
+        assert [f"r{number}"] == [one.run.id for one in claimed]
+
+
+async def start_beside_idle(store: RedisWorkflows, id: str, *others: str) -> list[Any]:
+    """Start a run while a worker waits, and others are noted as idle that do not."""
+    await holds(lambda: rings(store))
+    for line in LINES:
+        tell(str(store.options.url), "SADD", line, *others)
+    await store.start(a_run(id))
+    for line in LINES:
+        tell(str(store.options.url), "SREM", line, *others)
+    return []
+
+
+async def test_who_is_not_rung_looks_by_itself(
+    store: RedisWorkflows, redis_url: str, colour: Colour, never_by_itself: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a moment: those that were rung may all be dead."""
+    monkeypatch.setattr("pilotis_workflow_redis.claims.LOOK", 0.2)
+
+    async def later() -> list[Any]:
+        await holds(lambda: rings(store))
+        tell(redis_url, "UNLINK", *LINES)
+        await store.start(a_run("r1"))
+        return []
+
+    claimed, _ = await together(lambda: store.claim("w", FLOWS, 1, 100), later)
+    assert ["r1"] == [one.run.id for one in claimed]
+
+
+async def test_who_died_idle_is_forgotten(store: RedisWorkflows, redis_url: str, colour: Colour) -> None:
+    """Also where nothing is started that they would be rung for: else each process that there ever was is kept."""
+    for line in LINES:
+        tell(redis_url, "SADD", line, "dead", "gone")
+
+    async def later() -> list[Any]:
+        await holds(lambda: all(tell(redis_url, "SMEMBERS", line) == [b"w"] for line in LINES))
+        await store.start(a_run("r1"))
+        return []
+
+    await together(lambda: store.claim("w", FLOWS, 1, 50), later)
 
 
 async def test_a_claim_that_is_given_up_leaves_nothing_behind(store: RedisWorkflows) -> None:

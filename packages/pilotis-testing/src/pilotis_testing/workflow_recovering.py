@@ -180,7 +180,7 @@ class WorkflowRecoveringChecks(WorkflowBase):
     async def test_every_mismatch_is_found(
         self, engines: Engines, caplog: pytest.LogCaptureFixture, before: str, after: str, found: str
     ) -> None:
-        """Steps left out, put in, in another place, with other arguments, or side by side that were not, in brackets."""
+        """Steps left out, put in, in another place, with other arguments, or in brackets: side by side."""
         caplog.set_level(logging.CRITICAL, "pilotis.workflow")
         steps = before
 

@@ -16,8 +16,8 @@ from pilotis_workflow_redis.lives import Life
 from pilotis_workflow_redis.records import read_claimed
 from pilotis_workflow_redis.scripts import SCRIPTS
 
-LONGEST = 5.0
-"""Seconds that a read waits on the server. One that broke off there, unnoticed, is found out soon after."""
+LOOK = 1.0
+"""Seconds after which a worker looks by itself: those that were rung in its place may all be dead."""
 _DEAD = b"dead"
 
 Flows = Collection[tuple[str, str]]
@@ -71,7 +71,7 @@ class Claimant:
 
     async def _claim(self, flows: Flows, limit: int, end: float | None) -> list[Claimed]:
         while True:
-            left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
+            left = LOOK if end is None else min(LOOK, end - time.monotonic())
             claimed, rest = await self._take(flows, limit, waits=left > 0)
             if claimed or left <= 0 or rest.due == 0:
                 return claimed

@@ -32,7 +32,7 @@ from pilotis_redis import RedisBacked, RedisLink
 from pilotis_redis.link import each_stream
 from redis.exceptions import RedisClusterException, RedisError
 
-from pilotis_workflow_redis.claims import LONGEST, Claimant, flow_name
+from pilotis_workflow_redis.claims import Claimant, flow_name
 from pilotis_workflow_redis.keys import RunKeys, without_braces
 from pilotis_workflow_redis.lives import Life, Rescue
 from pilotis_workflow_redis.options import RedisWorkflowsOptions
@@ -55,6 +55,8 @@ logger = logging.getLogger("pilotis.workflow.redis")
 
 AT_ONCE = 200
 """How many timers, or runs of a worker that has gone, one script works through."""
+LONGEST = 5.0
+"""Seconds that a read waits on the server. One that broke off there, unnoticed, is found out soon after."""
 LISTENED = 600.0
 """Seconds for which notices are kept for subscribers who do not ask any more."""
 MOST_NOTICES = 500

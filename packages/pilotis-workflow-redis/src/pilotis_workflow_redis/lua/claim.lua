@@ -11,7 +11,7 @@ local FIRST_FLOW = 6
 local hand = key('o', worker)
 local taken = {}
 
-if not redis.call('ZSCORE', base .. 'w', worker) then
+if not is_alive(worker) then
     return 'dead'
 end
 
@@ -94,9 +94,9 @@ local next_due = redis.call('ZRANGE', base .. 'tm', 0, 0, 'WITHSCORES')[2]
 local left = next_due and math.max(0, next_due - now) or -1
 if #taken == 0 and ARGV[3] == '1' and left ~= 0 then
     for at = FIRST_FLOW, #ARGV do
-        redis.call('SADD', key('i', ARGV[at]), worker)
+        be_idle(ARGV[at], worker)
     end
-    redis.call('SADD', key('i', ''), worker)
+    be_idle('', worker)
 end
 local bell = redis.call('XREVRANGE', key('b', worker), '+', '-', 'COUNT', 1)[1]
 return {taken, bell and bell[1] or '0-0', left}

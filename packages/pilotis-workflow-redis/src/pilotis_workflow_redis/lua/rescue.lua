@@ -41,7 +41,7 @@ local function clear(worker)
 end
 
 for _, worker in ipairs(redis.call('ZRANGE', base .. 'hands', 0, -1)) do
-    if not redis.call('ZSCORE', base .. 'w', worker) then
+    if not is_alive(worker) then
         if not clear(worker) then
             return {handed_on, stuck, 1}
         end

@@ -91,14 +91,36 @@ end
 
 -- Workers
 
--- End the wait of one idle worker that knows a workflow, or of any where that is ''.
+local function is_alive(worker)
+    return redis.call('ZSCORE', base .. 'w', worker)
+end
+
+local function ring_bell(worker)
+    return redis.call('XADD', key('b', worker), 'NOMKSTREAM', 'MAXLEN', 1, '*', 'w', '')
+end
+
+-- End the waits of two idle workers that know a workflow, or of any where that is '': one of them may be dead, and nobody know it yet.
 local function ring(flow)
+    local rung = 0
     repeat
         local worker = redis.call('SPOP', key('i', flow))
-        local is_rung = not worker
-            or redis.call('ZSCORE', base .. 'w', worker)
-            and redis.call('XADD', key('b', worker), 'NOMKSTREAM', 'MAXLEN', 1, '*', 'w', '')
-    until is_rung
+        if worker and is_alive(worker) and ring_bell(worker) then
+            rung = rung + 1
+        end
+    until not worker or rung == 2
+end
+
+-- Note a worker as idle, and no longer those that died so.
+local function be_idle(flow, worker)
+    local idle = key('i', flow)
+    redis.call('SADD', idle, worker)
+    if redis.call('SCARD', idle) > redis.call('ZCARD', base .. 'w') then
+        for _, other in ipairs(redis.call('SMEMBERS', idle)) do
+            if not is_alive(other) then
+                redis.call('SREM', idle, other)
+            end
+        end
+    end
 end
 
 -- A run of which a worker died is suspect until it comes further. Nobody has two such runs: the one that kills shall take no other along.
@@ -110,7 +132,7 @@ local function clear_suspicion(run)
     local hand = key('o', run.worker)
     if redis.call('HGET', hand, '') == run.id then
         redis.call('HDEL', hand, '')
-        redis.call('XADD', key('b', run.worker), 'NOMKSTREAM', 'MAXLEN', 1, '*', 'w', '')
+        ring_bell(run.worker)
     end
 end
 
