@@ -63,14 +63,6 @@ def backend() -> Shaky:
     return Shaky()
 
 
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    """The surroundings; nothing runs in them afterwards."""
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
-
-
 def made(backend: Shaky, context: Context, **settings: Any) -> Cache:
     return Cache(backend, settings=CacheSettings(breaker_pause=PAUSE, **settings), context=context)
 

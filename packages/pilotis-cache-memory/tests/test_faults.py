@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -57,14 +57,6 @@ class Flaky(MemoryCache):
 def backend() -> Flaky:
     """The backend."""
     return Flaky()
-
-
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    """The surroundings; nothing runs in them afterwards."""
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
 
 
 def cache_on(backend: Flaky, context: Context, colour: Colour, on_error: Literal["miss", "raise"] = "miss") -> Any:

@@ -10,20 +10,11 @@ from pilotis.backoff import Backoff
 from pilotis.modules.notification import Notifier
 from pilotis.providers import Context
 from pilotis.settings.model import NotificationSettings
-from pilotis_testing import ManualClock
 from pilotis_testing.telemetry import meters, spans
 
 __all__ = ["meters", "spans"]
 
 AT_ONCE = NotificationSettings(attempts=3, backoff=Backoff.fixed(0))
-
-
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    """The surroundings of a module, on a clock that is moved by hand."""
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
 
 
 @pytest.fixture

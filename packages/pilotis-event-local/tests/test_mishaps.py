@@ -13,16 +13,7 @@ from pilotis.handlers import Handlers
 from pilotis.modules.event import Event, EventBus, Message
 from pilotis.settings.model import EventSettings
 from pilotis_event_local import LocalEvents
-from pilotis_testing import ManualClock
 from pilotis_testing.event_base import Seen
-
-
-@pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    """A context whose clock stands still, and whose threads end with the test."""
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
 
 
 @pytest.fixture

@@ -29,14 +29,6 @@ from pilotis_testing.event_base import LANE, Held, Seen, advance, drained, info,
 
 
 @pytest.fixture
-def context(clock: ManualClock) -> Iterator[Context]:
-    """A context whose clock stands still, and whose threads end with the test."""
-    context = Context(clock=clock)
-    yield context
-    context.runtime.stop()
-
-
-@pytest.fixture
 def bus(context: Context, colour: Colour) -> Iterator[Any]:
     """A bus, in the colour of the test."""
     bus = EventBus(LocalEvents(), context=context)

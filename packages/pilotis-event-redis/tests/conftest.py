@@ -19,7 +19,6 @@ from pilotis.modules.event import Message
 from pilotis.providers import LaneInfo
 from pilotis_testing.chaos import Journal, Process, Team, eventually, team
 from pilotis_testing.redis import tell
-from pilotis_testing.servers import RedisServer, running
 
 HERE = Path(__file__).parent
 BUS = "{pilotis:events}"
@@ -132,16 +131,6 @@ class Scene:
 
 def environment_of(folder: Path) -> dict[str, str]:
     return {"CHAOS_FOLDER": str(folder), "PYTHONPATH": str(HERE)}
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own that has on its disk all that it answered."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
-    with running(server):
-        yield server
 
 
 @pytest.fixture

@@ -56,10 +56,12 @@ class Load:
         self._journal.close()
 
 
-def test_nothing_is_lost_while_workers_are_killed_and_redis_is_restarted(set_scene: Scenes, kept: RedisServer) -> None:
+def test_nothing_is_lost_while_workers_are_killed_and_redis_is_restarted(
+    set_scene: Scenes, durable_redis: RedisServer
+) -> None:
     """What is handled twice was in the hands of a worker when it was killed; subscriptions do not touch one another."""
     count, kills, dice = size(1_000, 100_000), size(4, 40), random.Random(5)
-    scene = set_scene(kept.url, liveness=5, max_crashes=1_000)
+    scene = set_scene(durable_redis.url, liveness=5, max_crashes=1_000)
     scene.declare()
     load = Load(scene, count)
     for colour in ("blocking", "async") * 2:
@@ -74,12 +76,12 @@ def test_nothing_is_lost_while_workers_are_killed_and_redis_is_restarted(set_sce
 
     def restart(end: Callable[[], None]) -> None:
         end()
-        kept.start()
-        eventually(lambda: not tell(kept.url, "INFO", "persistence")["loading"])
+        durable_redis.start()
+        eventually(lambda: not tell(durable_redis.url, "INFO", "persistence")["loading"])
 
     happenings: list[Callable[[], None]] = [kill_one] * kills
-    happenings.insert(kills // 3, lambda: restart(kept.stop))
-    happenings.insert(2 * kills // 3 + 1, lambda: restart(kept.kill))
+    happenings.insert(kills // 3, lambda: restart(durable_redis.stop))
+    happenings.insert(2 * kills // 3 + 1, lambda: restart(durable_redis.kill))
     for turn, happen in enumerate(happenings, 1):
         share = 2 * count * turn / (len(happenings) + 1)
         eventually(lambda share=share: len(scene.journal.read()) > share, LONG)

@@ -56,15 +56,17 @@ def cut_off(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("happen", [restart, crash, load_slowly, demote, forget_scripts, cut_off])
-def test_workers_live_through(set_scene: Scenes, kept: RedisServer, happen: Callable[[RedisServer], None]) -> None:
+def test_workers_live_through(
+    set_scene: Scenes, durable_redis: RedisServer, happen: Callable[[RedisServer], None]
+) -> None:
     """They handle what came before, and what comes after, each event once; the same processes in the same lives."""
-    scene = set_scene(kept.url, liveness=10)
+    scene = set_scene(durable_redis.url, liveness=10)
     before = [scene.start(colour) for colour in ("blocking", "async")]
     lives = scene.alive()
     ids = scene.emit("task", *[{}] * 20)
     ids += scene.emit("task", {"gate": "gate"}, prefix="meanwhile")
     eventually(lambda: len(scene.journal.of("plain", "began")) == 21)
-    happen(kept)
+    happen(durable_redis)
     scene.open_gate("gate")
     ids += scene.emit("task", *[{}] * 20, prefix="afterwards")
     eventually(lambda: scene.succeeded_or_none("plain", "awaited") == [41, 41])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from pilotis_testing import Colour
 from pilotis_testing.clock import until
 from pilotis_testing.colours import soon, together
 from pilotis_testing.redis import tell
-from pilotis_testing.servers import RedisServer, running
+from pilotis_testing.servers import RedisServer
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError
 
@@ -31,14 +30,6 @@ Hands = Callable[..., Any]
 
 def ids(taken: list[Taken]) -> list[str]:
     return [entry.head.id for entry in taken]
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that keeps what it has through restarts."""
-    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
-    with running(server):
-        yield server
 
 
 async def persist(call: Callable[[], Any]) -> Any:
@@ -85,36 +76,36 @@ async def disturbed(hand: Any, other: Any, disturb: Callable[[], Any]) -> list[s
 EXPECTED = sorted(f"{lane}{number}" for lane in "ab" for number in range(10))
 
 
-async def test_a_worker_outlives_a_restart(make_hand: Hands, durable: RedisServer, colour: Colour) -> None:
+async def test_a_worker_outlives_a_restart(make_hand: Hands, durable_redis: RedisServer, colour: Colour) -> None:
     """What it holds stays its own, and it goes on under the same id."""
-    hand, other = make_hand(durable.url, timeout=2), make_hand(durable.url, timeout=2)
+    hand, other = make_hand(durable_redis.url, timeout=2), make_hand(durable_redis.url, timeout=2)
     await hand.declare("c")
     await hand.emit("c", "held")
     held = await hand.look("c")
     id = hand.worker.id
-    assert EXPECTED == sorted(await disturbed(hand, other, durable.restart))
+    assert EXPECTED == sorted(await disturbed(hand, other, durable_redis.restart))
     assert id == hand.worker.id
     assert [True] == await persist(lambda: hand.settle(held))
 
 
 async def test_live_workers_do_not_take_one_another_for_dead_after_an_outage(
-    make_hand: Hands, durable: RedisServer
+    make_hand: Hands, durable_redis: RedisServer
 ) -> None:
     """Their time is over then, of all of them: whoever comes back first does not bury the others."""
-    hands = [make_hand(durable.url, timeout=2, liveness=1) for _ in range(4)]
+    hands = [make_hand(durable_redis.url, timeout=2, liveness=1) for _ in range(4)]
     await hands[0].declare("a")
     for hand in hands:
         await hand.look("a")
     before = [hand.worker.id for hand in hands]
-    durable.stop()
+    durable_redis.stop()
     await pause(1.5)
-    durable.start()
+    durable_redis.start()
     keys = hands[0].lanes.keys
 
     def all_are_alive() -> bool:
-        seconds, micros = tell(durable.url, "TIME")
+        seconds, micros = tell(durable_redis.url, "TIME")
         now = seconds * 1000 + micros / 1000
-        return tell(durable.url, "ZCOUNT", keys.workers, now, "+inf") == 4
+        return tell(durable_redis.url, "ZCOUNT", keys.workers, now, "+inf") == 4
 
     await soon(all_are_alive, PATIENCE)
     for hand in hands:

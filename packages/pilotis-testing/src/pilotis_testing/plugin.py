@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pilotis.providers import Context
 
 from pilotis_testing import postgres, redis
 from pilotis_testing.clock import ManualClock, until
@@ -40,6 +41,14 @@ def colour(request: pytest.FixtureRequest) -> Colour:
 def clock() -> ManualClock:
     """A clock that moves when told to."""
     return ManualClock()
+
+
+@pytest.fixture
+def context(clock: ManualClock) -> Iterator[Context]:
+    """The surroundings of a module, on a clock that is moved by hand; its threads end with the test."""
+    context = Context(clock=clock)
+    yield context
+    context.runtime.stop()
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +94,16 @@ def redis_cluster_url(_redis_cluster_at: str) -> str:
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own: to restart, pause and kill."""
     server = RedisServer(tmp_path)
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def durable_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own that has on its disk all that it answered."""
+    folder = tmp_path / "durable-redis"
+    folder.mkdir()
+    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
     with running(server):
         yield server
 
