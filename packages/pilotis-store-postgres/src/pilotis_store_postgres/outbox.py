@@ -30,7 +30,7 @@ from pilotis_store_postgres.statements import is_there, statement
 _UNDEFINED_TABLE = "42P01"
 _MIGRATING = "SELECT pg_advisory_xact_lock(hashtextextended('pilotis_outbox migrate', 0))"
 _WINDOW = 4
-"""How many times the limit of a claim is looked at for rows to claim, before all are."""
+"""How many times the limit of a claim is looked at for rows to claim, before keys are gone through."""
 _CLAIMED = ("position", "kind", "id", "name", "key", "body", "attempts")
 _ASIDE = ("id", "kind", "name", "key", "body", "attempts", "error")
 
@@ -91,11 +91,10 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
 
     async def write(self, connection: CallersConnection, bus: str, rows: Sequence[OutboxRow]) -> None:
         keys = sorted({row.key for row in rows if row.key is not None})
-        channel = _channel(bus) if OutboxCapability.WAKE in self.capabilities else None
         try:
             if keys:
                 await connection.execute(self._sql("outbox_lock"), {"bus": bus, "keys": _json(keys)})
-            values = {"bus": bus, "rows": _json(rows), "channel": channel}
+            values = {"bus": bus, "rows": _json(rows), "channel": self._notified(bus)}
             await connection.execute(self._sql("outbox_write"), values)
         except Exception as error:
             if getattr(driver_error(error), "sqlstate", None) == _UNDEFINED_TABLE:
@@ -113,15 +112,19 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
 
     async def relay(self, bus: str, kinds: Collection[OutboxKind], limit: int, hand_over: HandOver) -> int:
         async with self.postgres.transaction() as session:
-            values = {"bus": bus, "kinds": list(kinds), "limit": limit}
-            rows = await self._claim(session, values | {"window": _WINDOW * limit})
-            rows = rows or await self._claim(session, values | {"window": None})
+            rows = await self._claim(session, bus, kinds, limit)
             if rows:
                 await self._settle(session, await hand_over(rows))
         return len(rows)
 
-    async def _claim(self, session: Session, values: dict[str, Any]) -> list[ClaimedRow]:
-        return [_row(found) for found in await session.execute(self._sql("outbox_claim"), values)]
+    async def _claim(self, session: Session, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
+        values = {"bus": bus, "kinds": list(kinds), "limit": limit, "window": _WINDOW * limit}
+        rows = _rows(await session.script(self._sql("outbox_claim"), values))
+        if len(rows) == limit or any(row.key is not None for row in rows):
+            return rows
+        values |= {"limit": limit - len(rows), "taken": [row.position for row in rows]}
+        further = _rows(await session.execute(self._sql("outbox_claim_further"), values))
+        return sorted([*rows, *further], key=lambda row: row.position)
 
     async def _settle(self, session: Session, handed: Sequence[Handed]) -> None:
         done = [it.row.position for it in handed if it.verdict == "done"]
@@ -150,14 +153,18 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
         return [_set_aside(row) for row in rows]
 
     async def retry(self, bus: str, ids: Collection[str] | None) -> int:
-        return await self._changed("outbox_retry", bus, ids)
+        return await self._changed("outbox_retry", bus, ids, channel=self._notified(bus))
 
     async def discard(self, bus: str, ids: Collection[str] | None) -> int:
         return await self._changed("outbox_discard", bus, ids)
 
-    async def _changed(self, statement: str, bus: str, ids: Collection[str] | None) -> int:
-        values = {"bus": bus, "ids": None if ids is None else list(ids)}
+    async def _changed(self, statement: str, bus: str, ids: Collection[str] | None, **values: object) -> int:
+        values |= {"bus": bus, "ids": None if ids is None else list(ids)}
         return len(await self.postgres.execute(self._sql(statement), values))
+
+    def _notified(self, bus: str) -> str | None:
+        """Return where relays are told of rows of a bus, None where they are told nothing."""
+        return _channel(bus) if OutboxCapability.WAKE in self.capabilities else None
 
     def _sql(self, name: str) -> str:
         return statement(name, self.options.table)
@@ -168,8 +175,8 @@ def _channel(bus: str) -> str:
     return f"pilotis_outbox_{blake2b(bus.encode(), digest_size=12).hexdigest()}"
 
 
-def _row(found: Sequence[Any]) -> ClaimedRow:
-    return ClaimedRow(**dict(zip(_CLAIMED, found, strict=True)))
+def _rows(found: Sequence[Sequence[Any]]) -> list[ClaimedRow]:
+    return [ClaimedRow(**dict(zip(_CLAIMED, row, strict=True))) for row in found]
 
 
 def _set_aside(found: Sequence[Any]) -> SetAside:

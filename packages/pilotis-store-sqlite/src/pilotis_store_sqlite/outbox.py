@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar
 
 import msgspec
@@ -30,6 +31,8 @@ from pilotis_store_sqlite.database import Database, classify, sql
 from pilotis_store_sqlite.options import SqliteOptions, read_url
 
 STEPS = ("outbox_1",)
+WINDOW = 4
+"""How many times the limit of a claim is looked at for rows to claim, before keys are gone through."""
 
 
 class SqliteOutboxOptions(SqliteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,8 +102,9 @@ class SqliteOutbox(OutboxProvider):
     # Relaying
 
     async def relay(self, bus: str, kinds: Collection[OutboxKind], limit: int, hand_over: HandOver) -> int:
-        if not await self._claimable(bus, kinds, 1):  # to look disturbs nobody, to claim may have to wait
-            return 0
+        asked = self._asked(bus, kinds, limit)
+        if not await self._database.run(lambda connection: claimable(connection, asked | {"limit": 1})):
+            return 0  # to look disturbs nobody, to claim may have to wait
         claim = new_id(self.context.clock)
         rows = await self._claim(claim, bus, kinds, limit)
         try:
@@ -111,22 +115,19 @@ class SqliteOutbox(OutboxProvider):
             raise
         return len(rows)
 
-    async def _claimable(self, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
-        asked = self._asked(bus, kinds, limit)
-        return await self._database.run(lambda connection: _rows(connection, asked))
-
     async def _claim(self, claim: str, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
         def work(connection: sqlite3.Connection) -> list[ClaimedRow]:
             asked = self._asked(bus, kinds, limit)  # now that it is our turn, which may have taken its time
             until = asked["now"] + self.options.lease
-            rows = _rows(connection, asked)
+            rows = claimable(connection, asked)
             connection.execute(sql("outbox_claim"), {"claim": claim, "until": until, "positions": _positions(rows)})
             return rows
 
         return await self._database.take(work, lambda connection, rows: _let_go(connection, claim, rows))
 
     def _asked(self, bus: str, kinds: Collection[OutboxKind], limit: int) -> dict[str, Any]:
-        return {"bus": bus, "kinds": _json(sorted(kinds)), "now": self.context.clock.time(), "limit": limit}
+        now = self.context.clock.time()
+        return {"bus": bus, "kinds": _json(sorted(kinds)), "now": now, "limit": limit, "window": WINDOW * limit}
 
     def _settle(self, connection: sqlite3.Connection, claim: str, handed: Sequence[Handed]) -> None:
         now = self.context.clock.time()
@@ -163,8 +164,18 @@ class SqliteOutbox(OutboxProvider):
         return await self._database.change(lambda connection: connection.execute(sql(statement), values).rowcount)
 
 
-def _rows(connection: sqlite3.Connection, asked: dict[str, Any]) -> list[ClaimedRow]:
-    return [ClaimedRow(**dict(row)) for row in connection.execute(sql("outbox_claimable"), asked)]
+def claimable(connection: sqlite3.Connection, asked: dict[str, Any]) -> list[ClaimedRow]:
+    """Return the rows that a relay may claim: those among the first rows, else those that are found by their keys."""
+    return _rows_of("outbox_window", connection, asked) or _rows_of("outbox_window_by_key", connection, asked)
+
+
+def _rows_of(window: str, connection: sqlite3.Connection, asked: dict[str, Any]) -> list[ClaimedRow]:
+    return [ClaimedRow(**dict(row)) for row in connection.execute(_claimable(window), asked)]
+
+
+@cache
+def _claimable(window: str) -> str:
+    return sql("outbox_claimable").replace("WITH RECURSIVE {window}", f"WITH RECURSIVE {sql(window)}")
 
 
 def _let_go(connection: sqlite3.Connection, claim: str, rows: Sequence[ClaimedRow]) -> None:

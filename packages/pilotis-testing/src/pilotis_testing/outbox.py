@@ -117,6 +117,15 @@ class OutboxConformance(Conformance):
             assert ["event"] == [it.id for it in await relayed(provider, kinds=("event",))]
             assert ["run"] == [it.id for it in await relayed(provider)]
 
+    async def test_a_row_of_another_kind_holds_up_its_key(
+        self, provider: OutboxProvider, connect: Connect, colour: Colour
+    ) -> None:
+        """Until somebody takes it who takes its kind."""
+        async with opened(provider):
+            await write(provider, connect, row("run", "k", kind="run"), row("event", "k"), row("free"))
+            assert ["free"] == [it.id for it in await relayed(provider, kinds=("event",))]
+            assert ["run", "event"] == [it.id for it in await relayed(provider)]
+
     async def test_two_relays_never_have_the_same_row(
         self, provider: OutboxProvider, connect: Connect, colour: Colour
     ) -> None:
@@ -295,7 +304,7 @@ class OutboxConformance(Conformance):
             assert 0 <= oldest < LONG
 
     async def test_a_commit_wakes(self, provider: OutboxProvider, connect: Connect) -> None:
-        """With WAKE: once at the beginning, and after a commit."""
+        """With WAKE: once at the beginning, after a commit, and when something set aside is to be tried again."""
         async with opened(provider):
             if OutboxCapability.WAKE not in provider.capabilities:
                 return
@@ -307,6 +316,10 @@ class OutboxConformance(Conformance):
                     await provider.write(as_callers(connection), BUS, [row("1")])
                     before = len(calls)
                     connection.commit()
+                await soon(lambda: len(calls) > before)
+                await relayed(provider, judging({"1": ("aside", 0)}))
+                before = len(calls)
+                assert 1 == await provider.retry(BUS, None)
                 await soon(lambda: len(calls) > before)
             finally:
                 job.cancel()

@@ -16,6 +16,7 @@ CREATE TABLE {table} (
     error text NOT NULL DEFAULT '',
     set_aside_at timestamptz
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX {index}_waiting ON {table} (bus, position) WHERE set_aside_at IS NULL;
+CREATE INDEX {index}_free ON {table} (bus, kind, due_at, position) WHERE key IS NULL AND set_aside_at IS NULL;
+CREATE INDEX {index}_keyed ON {table} (bus, position) WHERE key IS NOT NULL AND set_aside_at IS NULL;
 CREATE INDEX {index}_key ON {table} (bus, key, position) WHERE key IS NOT NULL AND set_aside_at IS NULL;
 CREATE INDEX {index}_aside ON {table} (bus, position) WHERE set_aside_at IS NOT NULL;

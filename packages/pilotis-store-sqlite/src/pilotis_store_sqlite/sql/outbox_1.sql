@@ -19,5 +19,6 @@ CREATE TABLE pilotis_outbox (
     set_aside_at REAL
 );
 CREATE INDEX pilotis_outbox_waiting ON pilotis_outbox (bus, position) WHERE set_aside_at IS NULL;
+CREATE INDEX pilotis_outbox_free ON pilotis_outbox (bus, due_at, position) WHERE key IS NULL AND set_aside_at IS NULL;
 CREATE INDEX pilotis_outbox_key ON pilotis_outbox (bus, key, position) WHERE key IS NOT NULL AND set_aside_at IS NULL;
 CREATE INDEX pilotis_outbox_aside ON pilotis_outbox (bus, position) WHERE set_aside_at IS NOT NULL;

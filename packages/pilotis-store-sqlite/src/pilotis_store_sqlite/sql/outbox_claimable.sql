@@ -1,14 +1,18 @@
--- The rows that a relay may claim, in order: due, in nobody's hands, and with none of their key before them that is not.
--- Arguments: `bus`, `kinds` (a JSON array), `now`, `limit`.
+-- The rows that a relay may claim, in order: those of a window that are not held, with none of their key before them that
+-- is. A row is held that is not due, that is in another relay's hands, or that is of a kind which this one does not take.
+-- Names: {window}, common table expressions that end with `window_rows`, in which nothing of a key is left out before
+-- what is in it.
+-- Arguments: `limit`, and those of the window.
 
+WITH RECURSIVE {window},
+held AS (SELECT key, MIN(position) AS position FROM window_rows WHERE is_held AND key IS NOT NULL GROUP BY key)
 SELECT position, kind, id, name, key, body, attempts
-FROM pilotis_outbox AS mine
-WHERE bus = :bus AND set_aside_at IS NULL AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now)
-AND kind IN (SELECT value FROM json_each(:kinds))
-AND (key IS NULL OR NOT EXISTS (
-    SELECT 1 FROM pilotis_outbox AS earlier
-    WHERE earlier.bus = mine.bus AND earlier.key = mine.key AND earlier.position < mine.position
-    AND earlier.set_aside_at IS NULL AND (earlier.due_at > :now OR earlier.claimed_until > :now)
-))
+FROM pilotis_outbox
+WHERE position IN (
+    SELECT mine.position
+    FROM window_rows AS mine LEFT JOIN held USING (key)
+    WHERE NOT mine.is_held AND (held.position IS NULL OR held.position > mine.position)
+    ORDER BY mine.position
+    LIMIT :limit
+)
 ORDER BY position
-LIMIT :limit
