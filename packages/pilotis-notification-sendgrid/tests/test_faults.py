@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from pilotis.errors import (
@@ -19,13 +20,12 @@ from pilotis.errors import (
     ThrottledError,
 )
 from pilotis.modules.notification import Notifier
-from pilotis.providers import Content, OutgoingMessage, Receipt
+from pilotis.providers import Content, Context, OutgoingMessage, Receipt
+from pilotis.settings.model import NotificationSettings
 from pilotis_notification_sendgrid import SendGridNotifications
 from pilotis_testing import Colour, ManualClock
-from pilotis_testing.colours import soon
 from pilotis_testing.sendgrid import SendGridServer
 from pilotis_testing.sendgrid_rules import problem
-from pilotis_testing.servers import free_port
 
 Make = Callable[..., SendGridNotifications]
 Message = Callable[..., OutgoingMessage]
@@ -87,6 +87,53 @@ async def test_an_answer_that_is_no_json(
     """From whatever stands in between."""
     sendgrid_server.fail(503)
     assert str(await failure(make(), message())) == "SendGrid answered 503"
+
+
+@pytest.mark.parametrize("status", [400, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><body>ada@example.com may not</body></html>",
+        b'{"errors": null}',
+        b'{"errors": [{"message": 7}]}',
+        b'["errors"]',
+        b'{"errors": ' + b"[" * 100_000,
+        b'{"errors": [{"message": "\xff"}]}',
+    ],
+    ids=["empty", "page", "null", "number", "list", "well", "bytes"],
+)
+async def test_a_body_that_says_nothing(
+    make: Make, message: Message, *, sendgrid_server: SendGridServer, colour: Colour, status: int, body: bytes
+) -> None:
+    """The status stands for itself, and the other calls of the batch are answered for."""
+    sendgrid_server.fail(status, body=body)
+    results = await make(concurrency=1).send([message(), message(content=Content(text="Another"))])
+    assert f"SendGrid answered {status}" == str(results[0])
+    assert isinstance(results[1], Receipt)
+
+
+@pytest.mark.parametrize("part", ["7", "-1", "9" * 5000, "\u0661", "0x"])
+async def test_a_part_that_is_not_there_is_nobodys(
+    make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour, part: str
+) -> None:
+    """The call as a whole was refused then."""
+    sendgrid_server.fail(400, problem("no", f"personalizations.{part}.to"))
+    results = await make().send([message("ada@example.com"), message("bob@example.com")])
+    assert [InvalidInputError] * 2 == [type(result) for result in results]
+
+
+async def test_what_sendgrid_repeats_of_a_message_is_not(
+    make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour
+) -> None:
+    """Neither an address nor the key, and of a long complaint only the beginning."""
+    told = f"You have included [ada@example.com] more than once, with {sendgrid_server.key}. " + "x" * 5000
+    sendgrid_server.fail(400, problem(told, "from"))
+    error = str(await failure(make(), message()))
+    assert error.startswith(
+        "SendGrid answered 400: from: You have included [***@example.com] more than once, with ***. x"
+    )
+    assert len(error) < 1100
 
 
 async def test_a_redirection_is_not_followed(
@@ -213,6 +260,12 @@ async def test_how_long_to_wait_is_what_sendgrid_says(
     [
         ({}, None),
         ({"X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Reset": "-1"}, None),
+        ({"X-RateLimit-Reset": "9" * 400}, None),
+        ({"X-RateLimit-Reset": "1767225660", "Date": "Thu, 01 Jan 99999999999999999999 00:00:00 GMT"}, 60.0),
+        ({"X-RateLimit-Reset": "1767225660", "Date": "Thu, 01 Jan 2026 00:00:00 +99999999999999"}, 60.0),
+        ({"X-RateLimit-Reset": "1767225660", "Date": "Thu, 01 Jan 2026 00:00:50 -0000"}, 10.0),
+        ({"Retry-After": "soon", "X-RateLimit-Reset": "1767225660"}, 60.0),
         ({"X-RateLimit-Reset": "0"}, 0.0),
         ({"X-RateLimit-Reset": "1767225660", "Date": "yesterday"}, 60.0),
         ({"X-RateLimit-Reset": "1767225660", "Date": formatdate(1767225600, usegmt=True)}, 60.0),
@@ -235,55 +288,6 @@ async def test_what_headers_say_of_throttling(
     assert error.retry_after == expected
 
 
-# The way
-
-
-async def test_nobody_is_there(make: Make, message: Message, colour: Colour) -> None:
-    """The mail was surely not accepted: it may be tried again."""
-    error = await failure(make(base_url=f"http://127.0.0.1:{free_port()}"), message())
-    assert (type(error), error.retryable, error.outcome) == (ConnectionFailedError, True, None)
-
-
-async def test_silence_leaves_the_outcome_open(
-    make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour
-) -> None:
-    """The library would wait for ever; we do not, and say that nobody can tell."""
-    sendgrid_server.fall_silent()
-    error = await failure(make(call_timeout=0.2), message())
-    assert (type(error), error.outcome) == (OperationTimeoutError, "unknown")
-    await soon(lambda: len(sendgrid_server.sent) == 1)
-
-
-@pytest.mark.parametrize("accepting", [True, False])
-async def test_a_cut_leaves_the_outcome_open(
-    make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour, *, accepting: bool
-) -> None:
-    """Nobody can tell the one from the other."""
-    sendgrid_server.cut(accepting=accepting)
-    error = await failure(make(), message())
-    assert (type(error), error.outcome) == (OperationTimeoutError, "unknown")
-    assert len(sendgrid_server.sent) == accepting
-
-
-async def test_what_cannot_begin_in_time_is_left_for_later(
-    make: Make, message: Message, sendgrid_server: SendGridServer, clock: ManualClock, colour: Colour
-) -> None:
-    """So that a long batch ends before its time limit, which would leave open what became of all of it."""
-    provider = make(call_timeout=10, concurrency=1)
-    moments = iter([0, 5, 6])
-
-    def slower() -> float:
-        clock.advance(next(moments, 0))
-        return clock.time()
-
-    sendgrid_server.clock = slower
-    mails = [message(content=Content(subject="Hi", text=text)) for text in ("one", "two", "three")]
-    results = await provider.send(mails)
-    assert [Receipt, OperationError] == [type(result) for result in results[::2]]
-    assert isinstance(results[2], OperationError)
-    assert results[2].retryable
-
-
 # Behind the portable class
 
 
@@ -296,17 +300,32 @@ async def test_a_failure_says_why(notifier: Notifier, sendgrid_server: SendGridS
     assert kept.error == "sendgrid: ConnectionFailedError: SendGrid answered 500: sorry"
 
 
-async def test_a_lost_answer_is_unknown(notifier: Notifier, sendgrid_server: SendGridServer, colour: Colour) -> None:
-    """And sent again by whoever uses its key next."""
-    voice = colour.voice(notifier)
+@pytest.mark.parametrize(("on_unknown", "status", "times"), [("resend", "sent", 2), ("hold", "unknown", 1)])
+async def test_a_lost_answer_is_unknown(
+    make: Make,
+    *,
+    clock: ManualClock,
+    sendgrid_server: SendGridServer,
+    colour: Colour,
+    on_unknown: Any,
+    status: str,
+    times: int,
+) -> None:
+    """Whoever uses its key next sends it again, unless it is held; nobody raises."""
     sendgrid_server.cut(accepting=True)
+    context = Context(clock=clock)
+    settings = NotificationSettings(on_unknown=on_unknown)
+    own = Notifier(make(), context=context, settings=settings)
+    voice = colour.voice(own)
     order = {"to": "ada@example.com", "channel": "email", "idempotency_key": "order-42", "content": Content(text="Hi")}
     assert (await voice.send(**order)).status == "unknown"
-    assert (await voice.send(**order)).status == "sent"
-    assert len(sendgrid_server.sent) == 2
+    assert (await voice.send(**order)).status == status
+    assert len(sendgrid_server.sent) == times
+    await voice.close()
+    context.runtime.stop()
 
 
-@pytest.mark.parametrize("kind", ["answer", "silence"])
+@pytest.mark.parametrize("kind", ["answer", "echo", "page", "cut"])
 async def test_neither_key_nor_recipient_is_told(
     make: Make,
     message: Message,
@@ -319,10 +338,13 @@ async def test_neither_key_nor_recipient_is_told(
     """In logs at any level, though the library would like to; nor in errors."""
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="python_http_client.client")
-    if kind == "answer":
-        sendgrid_server.fail(401, problem("wrong"))
-    else:
+    echo = f"ada@example.com may not, with {sendgrid_server.key}"
+    if kind == "cut":
         sendgrid_server.cut()
+    elif kind == "page":
+        sendgrid_server.fail(503, body=echo.encode())
+    else:
+        sendgrid_server.fail(401, problem(echo if kind == "echo" else "wrong"))
     provider = make()
     error = await failure(provider, message())
     told = f"{caplog.text}{error!r}{provider.options!r}{provider.address}"

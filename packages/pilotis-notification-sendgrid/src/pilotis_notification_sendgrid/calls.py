@@ -1,8 +1,8 @@
 """Calls of SendGrid's own library, without what it shares between them.
 
 Its client keeps the headers of all calls in one dictionary, waits for ever, follows redirections with the key in hand,
-and logs key, recipients and contents at DEBUG. So each call has a client of its own, a time limit and no redirections,
-and what the library logs is dropped.
+and logs key, recipients and contents at DEBUG. So each call has a client of its own, a time limit for all of it and no
+redirections, and what the library logs is dropped.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import IO, Any, NoReturn
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, OpenerDirector, Request
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 import msgspec
 import python_http_client.client
 from sendgrid import SendGridAPIClient  # pyright: ignore[reportMissingTypeStubs]
 
+from pilotis_notification_sendgrid.deadlines import TimedHttp, TimedHttps
 from pilotis_notification_sendgrid.options import SendGridOptions
 
 logging.getLogger(python_http_client.client.__name__).addFilter(lambda _: False)
@@ -53,15 +54,12 @@ def _answered(response: Any) -> Answer:
 
 class _Client(python_http_client.client.Client):  # pyright: ignore[reportUntypedBaseClass]
     def _make_request(self, opener: OpenerDirector, request: Request, timeout: float | None = None) -> Any:
-        opener.add_handler(_NoRedirections())
         library: Any = super()
-        return library._make_request(opener, request, timeout)
+        return library._make_request(build_opener(TimedHttp, TimedHttps, _NoRedirections), request, timeout)
 
 
 class _NoRedirections(HTTPRedirectHandler):
-    """Goes before the handler that would follow, and take the key along."""
-
-    handler_order = HTTPRedirectHandler.handler_order - 1
+    """Stands in for the handler that would follow, and take the key along."""
 
     def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message) -> NoReturn:  # type: ignore[override]
         raise HTTPError(req.full_url, code, msg, headers, fp)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.error import URLError
@@ -20,6 +22,7 @@ from pilotis.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
+from pilotis.providers import masked
 
 _KINDS: dict[int, type[OperationError]] = {
     400: InvalidInputError,
@@ -38,7 +41,10 @@ _KINDS: dict[int, type[OperationError]] = {
 _OURS: dict[str, type[OperationError]] = {"from": PermissionDeniedError, "template_id": NotFoundError}
 """A refused message would not get better elsewhere, but another provider may have the sender or the template."""
 
-_PART = re.compile(r"personalizations\.(\d+)")
+_PART = re.compile(r"personalizations\.(\d{1,4})(?:\.|$)", re.ASCII)
+_ADDRESS = re.compile(r"[^\s@<>()\[\]\"',;:]{1,64}@[^\s@<>()\[\]\"',;:]+")
+_LONGEST = 1000
+"""The most characters of an answer that an error repeats."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -65,7 +71,7 @@ def problems_in(body: bytes) -> tuple[Problem, ...]:
     """Return what an answer complains about; nothing where it cannot be read."""
     try:
         return msgspec.json.decode(body, type=_Answer).errors
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
 
 
@@ -88,17 +94,17 @@ def _kind_of_answer(status: int, problems: tuple[Problem, ...]) -> type[Operatio
     return _KINDS.get(status, OperationError)
 
 
-def explained(error: Exception, problems: tuple[Problem, ...], now: float) -> Exception:
+def explained(error: Exception, problems: tuple[Problem, ...], now: float, key: str) -> Exception:
     """Return our error for one of the HTTP library, with what SendGrid complains about; others as they are.
 
     `now` is in seconds since 1970, for when SendGrid takes calls again. A message holds what SendGrid says of the
-    request, never the key.
+    request, without the key, and without any address that it repeats.
     """
     kind = kind_of(error)
     if kind is None:
         return error
     status = getattr(error, "status_code", None)
-    told = "; ".join(map(str, problems))
+    told = _discreet("; ".join(map(str, problems)), key)[:_LONGEST]
     what = f"SendGrid answered {status}" if status else f"SendGrid could not be asked: {_reason(error)}"
     more: dict[str, Any] = {"outcome": _outcome(kind)}
     if kind is ThrottledError:
@@ -106,6 +112,10 @@ def explained(error: Exception, problems: tuple[Problem, ...], now: float) -> Ex
     ours = kind(f"{what}: {told}" if told else what, **more)
     ours.__cause__ = error
     return ours
+
+
+def _discreet(text: str, key: str) -> str:
+    return _ADDRESS.sub(lambda found: masked(found[0]), text.replace(key, "***"))
 
 
 def _reason(error: Exception) -> str:
@@ -129,14 +139,16 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None
+    number = float(text) if text is not None and text.isascii() and text.isdigit() else math.inf
+    return number if math.isfinite(number) else None
 
 
 def _date(text: str | None) -> float | None:
     try:
-        return None if text is None else parsedate_to_datetime(text).timestamp()
-    except ValueError:
+        date = None if text is None else parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
         return None
+    return None if date is None else (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def body_in(error: Exception) -> bytes:

@@ -36,7 +36,7 @@ class SendGridOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     webhook_tolerance: float = 300
     """How far the time of a webhook's signature may be from ours, either way. Older ones could be replayed ones."""
     call_timeout: float = 10
-    """How long SendGrid may stay silent during one call. Well below the `timeout` of the module."""
+    """How long one call may take, as a whole. At most half of the module's `timeout`, for a batch takes up to two."""
     concurrency: int = 20
     """How many calls one batch of different messages makes at once."""
 

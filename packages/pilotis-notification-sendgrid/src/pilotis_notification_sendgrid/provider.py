@@ -152,7 +152,7 @@ class SendGridNotifications(NotificationProvider):
 
     def _explained(self, error: Exception, problems: tuple[Problem, ...] | None = None) -> Exception:
         told = problems_in(body_in(error)) if problems is None else problems
-        return explained(error, told, self.context.clock.time())
+        return explained(error, told, self.context.clock.time(), str(self.options.api_key))
 
 
 def _for_all(call: list[Mail], error: Result) -> Results:
@@ -179,7 +179,7 @@ class _Scopes(msgspec.Struct):
 def _check_scopes(answer: Answer) -> None:
     try:
         scopes = msgspec.json.decode(answer.body, type=_Scopes).scopes
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
     if SCOPE not in scopes:
         raise PermissionDeniedError(f"api_key: this key may not send mails; give it the scope {SCOPE}")

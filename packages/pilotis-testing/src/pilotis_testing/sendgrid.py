@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import ssl
 import threading
 import time
 from base64 import b64encode
@@ -17,6 +18,7 @@ from email.message import Message
 from email.utils import formatdate
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from pilotis_testing.sendgrid_rules import MOST_BYTES, Problem, problem, problems_of
@@ -52,9 +54,10 @@ class _Answer(NamedTuple):
     status: int
     problems: Sequence[Problem] = ()
     headers: Mapping[str, str] = {}
+    body: bytes | None = None
 
 
-Fault = _Answer | Literal["silence", "cut", "accept and cut"]
+Fault = _Answer | Literal["silence", "cut", "accept and cut", "drip"]
 
 
 class SendGridServer:
@@ -63,8 +66,8 @@ class SendGridServer:
     def __init__(self) -> None:
         self.key = KEY
         self.scopes = [MAIL_SEND]
-        self.scopes_fault: int | None = None
-        """The status that the question for scopes is answered with, if not as SendGrid does."""
+        self.scopes_fault: int | Literal["drip"] | None = None
+        """The status that the question for scopes is answered with, if not as SendGrid does; or byte by byte."""
         self.templates = {TEMPLATE}
         self.senders: set[str] | None = None
         """The verified ones; None takes all."""
@@ -84,7 +87,14 @@ class SendGridServer:
     @property
     def url(self) -> str:
         """For `base_url`."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "https" if isinstance(self._server.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Take no other requests than those by TLS. To be called before it runs."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     @contextlib.contextmanager
     def running(self) -> Generator[SendGridServer]:
@@ -105,9 +115,16 @@ class SendGridServer:
 
     # Faults
 
-    def fail(self, status: int, *problems: Problem, headers: Mapping[str, str] | None = None, times: int = 1) -> None:
-        """Answer the next mail requests with an error."""
-        self._fault(_Answer(status, problems, headers or {}), times)
+    def fail(
+        self,
+        status: int,
+        *problems: Problem,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        times: int = 1,
+    ) -> None:
+        """Answer the next mail requests with an error; `body` goes before the problems, whatever it is."""
+        self._fault(_Answer(status, problems, headers or {}, body), times)
 
     def fall_silent(self, times: int = 1) -> None:
         """Accept the next mail requests, and never answer."""
@@ -116,6 +133,10 @@ class SendGridServer:
     def cut(self, times: int = 1, *, accepting: bool = False) -> None:
         """Read the next mail requests and hang up; `accepting` has their mails sent all the same."""
         self._fault("accept and cut" if accepting else "cut", times)
+
+    def drip(self, times: int = 1) -> None:
+        """Accept the next mail requests, and answer them byte by byte: in half a minute in all."""
+        self._fault("drip", times)
 
     def _fault(self, fault: Fault, times: int) -> None:
         self._faults.extend(fault for _ in range(times))
@@ -166,7 +187,7 @@ class SendGridServer:
 
     def answer_scopes(self, headers: Message) -> tuple[_Answer, dict[str, Any] | None]:
         """Answer the question what a key may do."""
-        if self.scopes_fault is not None:
+        if isinstance(self.scopes_fault, int):
             return _Answer(self.scopes_fault), None
         if not self._knows(headers):
             return _Answer(401, [problem(_INVALID_KEY)]), None
@@ -177,7 +198,7 @@ class SendGridServer:
         with self._lock:
             self.requests.append(dict(headers))
             fault = self._faults.popleft() if self._faults else None
-            if fault is None or fault in ("silence", "accept and cut"):
+            if fault is None or fault in ("silence", "accept and cut", "drip"):
                 answer = self._refusal(headers, data) or self._accepted(json.loads(data))
                 return fault or answer
             return fault
@@ -230,9 +251,9 @@ class SendGridServer:
         self.sent += [SentMail(message_id, one["to"][0]["email"], body, one) for one in body["personalizations"]]
         return _Answer(200) if message_id is None else _Answer(202, headers={"X-Message-Id": message_id})
 
-    def wait_for_the_end(self) -> None:
-        """Keep a request waiting until the server ends."""
-        self._over.wait(PATIENCE)
+    def wait_for_the_end(self, seconds: float = PATIENCE) -> bool:
+        """Keep a request waiting until the server ends, at most so many seconds. Return whether it did."""
+        return self._over.wait(seconds)
 
 
 class _Listener(ThreadingHTTPServer):
@@ -247,7 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
         return cast("_Listener", self.server).api
 
     def do_GET(self) -> None:
-        if self.path == "/v3/scopes":
+        if self.path == "/v3/scopes" and self._api.scopes_fault == "drip":
+            self._drip()
+        elif self.path == "/v3/scopes":
             self._say(*self._api.answer_scopes(self.headers))
         else:
             self._say(_Answer(404, [problem("not found")]))
@@ -262,10 +285,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(answer)
         elif answer == "silence":
             self._api.wait_for_the_end()
+        elif answer == "drip":
+            self._drip()
 
     def _say(self, answer: _Answer, content: dict[str, Any] | None = None) -> None:
         told = {"errors": list(answer.problems)} if answer.problems else content
-        body = b"" if told is None else json.dumps(told).encode()
+        body = answer.body or (b"" if told is None else json.dumps(told).encode())
         self.send_response_only(answer.status)
         date = formatdate(self._api.clock(), usegmt=True)
         fields = {"Server": "nginx", "Date": date, "Content-Length": str(len(body)), **answer.headers}
@@ -273,6 +298,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self) -> None:
+        answer = b"HTTP/1.1 202 Accepted\r\nX-Drip: %s\r\n\r\n" % (b"." * 1000)
+        with contextlib.suppress(OSError):  # they hung up
+            for place in range(len(answer)):
+                if self._api.wait_for_the_end(PATIENCE / len(answer)):
+                    break
+                self.wfile.write(answer[place : place + 1])
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: what is sent to whom is nobody else's business."""
