@@ -44,6 +44,15 @@ def test_a_restarted_redis_is_empty_and_where_it_was(own_redis: RedisServer) -> 
     assert ask(own_redis, b"DBSIZE") == b":0"
 
 
+def test_a_redis_that_was_started_has_read_what_it_kept(own_redis: RedisServer) -> None:
+    """However long that took: nobody is refused because it loads."""
+    own_redis.options = ("--appendonly", "yes", "--appendfsync", "no", "--key-load-delay", "100")
+    own_redis.restart()
+    ask(own_redis, b"EVAL \"for number = 1, 3000 do redis.call('SET', 'k' .. number, number) end\" 0")
+    own_redis.restart()
+    assert ask(own_redis, b"DBSIZE") == b":3000"
+
+
 def test_a_paused_redis_says_nothing_until_it_is_resumed(own_redis: RedisServer) -> None:
     """It takes connections, and does not answer."""
     own_redis.pause()

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
@@ -117,6 +118,19 @@ class RedisServer(Server):
             *(self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
         ]
+
+    def start(self) -> None:
+        """Start it, and wait until it has read what it kept on the disk: until then it listens, and refuses."""
+        super().start()
+        while self._answer_to_ping().startswith(b"-LOADING"):
+            time.sleep(POLL_SECONDS)
+
+    def _answer_to_ping(self) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), START_SECONDS) as connection:
+            connection.sendall(b"PING\r\n")
+            with contextlib.suppress(ConnectionError):  # it takes TLS alone
+                return connection.recv(100)
+            return b""
 
 
 class MemcachedServer(Server):
