@@ -35,6 +35,15 @@ lease = Pilotis({settings!r}).locking.acquire("order:1", ttl=3600)
 print("held", flush=True)
 time.sleep(60)
 """
+WAITER = """
+import sys
+
+import psycopg
+from pilotis import Pilotis
+
+connection = psycopg.connect(sys.argv[1]) if len(sys.argv) > 1 else None
+Pilotis({settings!r}).locking.acquire(["a", "b"], wait=3600, connection=connection)
+"""
 
 
 @pytest.fixture(params=["transaction", "session"])
@@ -152,6 +161,23 @@ def test_a_killed_holder_frees_at_once(locks_url: str, mode: str, make_app: Make
             app.locking.acquire("order:1")
         holder.kill()
         assert app.locking.acquire("order:1", wait=PATIENCE).release() is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["transaction", "session", "inside"])
+def test_a_killed_waiter_frees_at_once(locks_url: str, mode: str, make_app: MakeApp) -> None:
+    """What it had of several keys: the server finds out within a second, and not when the last one is free."""
+    app = make_app(locks_url)
+    holder = app.locking.acquire("b")
+    settings = {"name": "shop", "locking": {"url": locks_url, "mode": mode.replace("inside", "transaction")}}
+    command = [sys.executable, "-c", WAITER.format(settings=settings), *([locks_url] if mode == "inside" else [])]
+    with subprocess.Popen(command) as waiter:
+        waiting_for(locks_url, 1)
+        with pytest.raises(LockNotAcquiredError):
+            app.locking.acquire("a")
+        waiter.kill()
+        assert app.locking.acquire("a", wait=PATIENCE).release() is True
+    assert holder.release() is True
 
 
 # Waiting

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,8 +23,11 @@ from pilotis.errors import (
     PermissionDeniedError,
     ThrottledError,
 )
-from pilotis_postgres import Postgres
+from pilotis_postgres import Postgres, PostgresOptions, Session
+from pilotis_postgres.colours import settled
+from pilotis_postgres.connections import connect as make_connection
 from pilotis_postgres.faults import classify, is_lost
+from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour
 from pilotis_testing.postgres import PostgresServer, running_postgres, tell, with_password
 
@@ -73,6 +80,38 @@ async def test_a_slow_statement_is_cancelled(connect: Connect, postgres_url: str
         await postgres.execute("SELECT pg_sleep(30)")
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(30)' AND state = 'active'"
     assert tell(postgres_url, at_work.replace("%%", "%")) == [(0,)]
+
+
+async def test_a_statement_that_arrives_late_is_cancelled(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, colour: Colour
+) -> None:
+    """The server does not mind a cancellation that comes before the statement, and so it comes again."""
+    monkeypatch.setattr("pilotis_postgres.connections.GRACE", 60)
+    connection = await make_connection(PostgresOptions(url=own_postgres.url))
+    session = Session(connection)
+    ((pid,),) = await session.execute("SELECT pg_backend_pid()")
+    os.kill(pid, signal.SIGSTOP)
+    helper = threading.Thread(target=go_on_once_cancelled, args=(pid,))
+    helper.start()
+    connection.patience = 0.1
+    with pytest.raises(psycopg.OperationalError, match="no answer"):
+        await session.execute("SELECT pg_sleep(3600)")
+    helper.join()
+    connection.patience = 60
+    assert await session.execute("SELECT pg_backend_pid()") == [(pid,)]
+    await settled(connection.close())
+
+
+def go_on_once_cancelled(pid: int) -> None:
+    """Have a process of the server go on that was stopped, as soon as it was told to cancel what it is about."""
+    until(lambda: _has_pending(pid, signal.SIGINT), 60)
+    os.kill(pid, signal.SIGCONT)
+
+
+def _has_pending(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pending = next(line for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) >> (number - 1) & 1)
 
 
 async def test_a_lost_answer_to_a_commit_is_unknown(

@@ -20,8 +20,8 @@ def lock(scope: Scope, *, waits: bool, shared: bool, version: int) -> str:
     """Return the script that takes locks: waiting, or trying; for sharing, or alone."""
     level = "" if scope == "session" else "xact_"
     function = f"pg_{'' if waits else 'try_'}advisory_{level}lock{'_shared' if shared else ''}"
-    more = "SET LOCAL transaction_timeout = 0;\n" if version >= WITH_TRANSACTION_TIMEOUT else ""
-    return load(PACKAGE, f"{'lock' if waits else 'try'}_{scope}", lock=function, more=more)
+    endless = "SET LOCAL transaction_timeout = 0;\n" if version >= WITH_TRANSACTION_TIMEOUT else ""
+    return load(PACKAGE, f"{'lock' if waits else 'try'}_{scope}", lock=function, endless=endless, check=_check())
 
 
 @cache
@@ -39,3 +39,9 @@ def holdings() -> str:
 def scope_of(mode: Mode) -> Scope:
     """Return how long locks of a mode live."""
     return "session" if mode == "session" else "transaction"
+
+
+@cache
+def _check() -> str:
+    """Return the statement that has the server look after whoever waits."""
+    return load(PACKAGE, "check_waiter")

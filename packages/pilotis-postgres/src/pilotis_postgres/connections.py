@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from pilotis.backoff import Backoff
-from pilotis.bridge import finish, pause, running_loop
+from pilotis.bridge import drive, finish, pause, running_loop
 from psycopg import generators, waiting
 from psycopg.pq import PipelineStatus, TransactionStatus
 
@@ -42,22 +42,16 @@ class BlockingConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, gen: Any, interval: float = INTERVAL, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._wait(gen, self.patience)
+            return self.read(gen, self.patience)
         except BaseException as error:
             if _leaves_something(self, error):
-                self._abandon()
+                drive(_abandon(self), "cancel")
             raise
 
-    def _wait(self, steps: Any, seconds: float) -> Any:
+    def read(self, steps: Any, seconds: float) -> Any:
+        """Go through psycopg's steps, for so many seconds."""
         # not psycopg's default: its C code begins anew at every signal, and so hears of none that comes often
         return waiting.wait_poll(bounded(steps, seconds), self.pgconn.socket, INTERVAL)
-
-    def _abandon(self) -> None:
-        try:
-            self.cancel_safe(timeout=GRACE)
-            self._wait(_drain(self), GRACE)
-        except BaseException as error:
-            _cut(self, error)
 
     def __del__(self, *_: object) -> None:
         """Say nothing: what is not closed at the end of the program, or is a parent's, is nobody's mistake."""
@@ -73,21 +67,15 @@ class TaskConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     async def wait(self, gen: Any, interval: float = INTERVAL, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await self._wait(gen, self.patience)
+            return await self.read(gen, self.patience)
         except BaseException as error:
             if _leaves_something(self, error):
-                await finish(self._abandon())
+                await finish(_abandon(self))
             raise
 
-    async def _wait(self, steps: Any, seconds: float) -> Any:
+    async def read(self, steps: Any, seconds: float) -> Any:
+        """Go through psycopg's steps, for so many seconds."""
         return await waiting.wait_async(bounded(steps, seconds), self.pgconn.socket, INTERVAL)
-
-    async def _abandon(self) -> None:
-        try:
-            await self.cancel_safe(timeout=GRACE)
-            await self._wait(_drain(self), GRACE)
-        except BaseException as error:
-            _cut(self, error)
 
     def __del__(self, *_: object) -> None:
         """Say nothing: what is not closed at the end of the program, or is a parent's, is nobody's mistake."""
@@ -95,6 +83,29 @@ class TaskConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
 def _is_active(connection: Any) -> bool:
     return connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+
+
+async def _abandon(connection: Any) -> None:
+    """Cancel a statement on the server and read what it answers, or else end the connection.
+
+    It is cancelled again and again: a statement that reaches the server later than that goes on as if nothing was.
+    """
+    deadline = time.monotonic() + GRACE
+    try:
+        while _is_active(connection):
+            await settled(connection.cancel_safe(timeout=GRACE))
+            await _drained(connection, deadline)
+    except BaseException as error:
+        _cut(connection, error)
+
+
+async def _drained(connection: Any, deadline: float) -> None:
+    """Read what is answered now. Raises `NoAnswerError` where there is none and the time is over."""
+    try:
+        await settled(connection.read(_drain(connection), INTERVAL))
+    except NoAnswerError:
+        if time.monotonic() > deadline:
+            raise
 
 
 def _drain(connection: Any) -> Any:

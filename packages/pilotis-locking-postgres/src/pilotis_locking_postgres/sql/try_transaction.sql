@@ -3,4 +3,4 @@
 -- Result: the server's process, and whether all were taken.
 BEGIN;
 SET LOCAL idle_in_transaction_session_timeout = 0;
-{more}SELECT pg_backend_pid(), bool_and({lock}(number)) FROM unnest(%(numbers)s::bigint[]) AS number;
+{endless}SELECT pg_backend_pid(), bool_and({lock}(number)) FROM unnest(%(numbers)s::bigint[]) AS number;
