@@ -19,6 +19,7 @@ from pilotis.bridge import Latch, blocked_loops, drive, pause, run_blocking
 from pilotis.errors import ClosedError
 from pilotis.runtime import Job, Runtime, is_async, lodge
 from pilotis_testing.clock import until
+from pilotis_testing.moments import Moments, struck_at
 
 
 @pytest.fixture
@@ -39,6 +40,18 @@ def test_no_thread_until_it_is_needed(runtime: Runtime) -> None:
     runtime.stop()
     runtime.stop()
     assert (False, before) == (runtime.started, threading.active_count())
+
+
+def test_an_interrupted_beginning_leaves_nothing() -> None:
+    """Whoever is interrupted while the thread starts can begin anew, and no thread stays that nobody would end."""
+    before = threading.active_count()
+    moments = Moments()
+    for moment in moments:
+        runtime = Runtime()
+        moments.note(drive(struck_at(moment, runtime.run(pause(0)), {"wait"})))
+        drive(runtime.run(pause(0)))
+        runtime.stop()
+    until(lambda: threading.active_count() == before)
 
 
 def test_stopped_is_for_good(runtime: Runtime) -> None:

@@ -176,7 +176,7 @@ class Runtime:
     async def _on(self, find: Callable[[], Loop], coroutine: Coroutine[Any, Any, R]) -> R:
         try:
             loop = find()
-        except ClosedError:
+        except BaseException:  # it was stopped, or we were interrupted
             coroutine.close()
             raise
         return await on_loop(loop, coroutine)
@@ -198,9 +198,14 @@ class Runtime:
         loop = asyncio.new_event_loop()
         ready = threading.Event()
         loop.call_soon(ready.set)
-        self._thread = threading.Thread(target=_serve, args=(loop,), daemon=True, name=f"{self._name}-runtime")
-        self._thread.start()
-        ready.wait()
+        thread = threading.Thread(target=_serve, args=(loop,), daemon=True, name=f"{self._name}-runtime")
+        try:
+            thread.start()
+            ready.wait()
+        except BaseException:
+            loop.call_soon_threadsafe(loop.stop)  # nobody else would: whoever was interrupted has no loop
+            raise
+        self._thread = thread
         return loop
 
 
