@@ -296,6 +296,26 @@ def _open_files(path: Path) -> list[str]:
     return [os.readlink(link) for link in links if os.path.exists(link) and os.readlink(link).startswith(str(path))]  # noqa: PTH110, PTH115
 
 
+async def test_a_file_that_was_replaced_is_worked_on_anew(database: Database, path: Path, colour: Colour) -> None:
+    """By another one at its place, of which nothing is lost; where there is none, it is an error, and none is made."""
+    await database.open("notes", [FIRST])
+    await database.change(note("old"))
+    other = Database(path.with_name("other.db"), PATIENCE)
+    await other.open("notes", [FIRST])
+    await other.change(note("new"))
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        file.unlink()
+    with pytest.raises(sqlite3.OperationalError) as gone:
+        await database.run(texts)
+    assert (classify(gone.value), path.exists()) == (ConnectionFailedError, False)
+    await other.close()
+    other.path.rename(path)
+    assert ["new"] == await database.run(texts)
+    await database.change(note("newer"))
+    assert ["new", "newer"] == await database.run(texts)
+    await database.close()
+
+
 # Errors
 
 

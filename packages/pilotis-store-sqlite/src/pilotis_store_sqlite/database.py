@@ -38,11 +38,18 @@ def sql(name: str) -> str:
     return files("pilotis_store_sqlite").joinpath("sql", f"{name}.sql").read_text("utf-8")
 
 
+class _Connection(sqlite3.Connection):
+    """One that remembers which file it opened: another one may stand at its path by now."""
+
+    file: tuple[int, int] | None = None
+
+
 class Database:
     """Works on a file with connections that are lent to one piece of work at a time, on any thread.
 
     Changes of this process stand in line for each other, so that only those of other processes are waited for by
-    SQLite's own polling. A connection is not carried over a fork.
+    SQLite's own polling. A connection is not carried over a fork, and is made anew where another file stands at the
+    path. Where there is none any more, it is an error: only opening makes one.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
@@ -50,8 +57,8 @@ class Database:
         self.path = path
         self._timeout = timeout
         self._is_open = False
-        self._inherited: list[sqlite3.Connection] = []
-        self._free: list[sqlite3.Connection] = []
+        self._inherited: list[_Connection] = []
+        self._free: list[_Connection] = []
         self.after_fork()
         reset_after_fork(self)
 
@@ -67,6 +74,7 @@ class Database:
     async def open(self, part: str, steps: Sequence[str]) -> int:
         """Make the file, if it is not there, and bring the tables of a part of it up to date. See `migrate`."""
         self._is_open = True
+        await run_blocking(self._make_file)
         await self.run(lambda connection: _use_wal(connection, self._timeout))
         return await self.change(lambda connection: migrate(connection, part, steps))
 
@@ -117,17 +125,25 @@ class Database:
             self._turn.release()
 
     @contextlib.contextmanager
-    def _lent(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
-            free = self._free
-            connection = free.pop() if free else None
-        connection = connection or self._connect()
+    def _lent(self) -> Generator[_Connection]:
+        connection = self._kept() or self._connect("rw")
         try:
             yield connection
         finally:
             self._take_back(connection)
 
-    def _take_back(self, connection: sqlite3.Connection) -> None:
+    def _kept(self) -> _Connection | None:
+        """Return a connection that nobody uses, to the file that is there now."""
+        file = _file_at(self.path)
+        while (connection := self._popped()) is not None and connection.file != file:
+            connection.close()
+        return connection
+
+    def _popped(self) -> _Connection | None:
+        with self._lock:
+            return self._free.pop() if self._free else None
+
+    def _take_back(self, connection: _Connection) -> None:
         with self._lock:
             keep = self._is_open
             if keep:
@@ -135,10 +151,30 @@ class Database:
         if not keep:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, self._timeout, isolation_level=None, check_same_thread=False)
+    def _make_file(self) -> None:
+        self._connect("rwc").close()
+
+    def _connect(self, mode: str) -> _Connection:
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={mode}",
+            self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+            uri=True,
+        )
         connection.row_factory = sqlite3.Row
+        connection.file = _file_at(self.path)
         return connection
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Tell a file from any other; None where there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # whoever opens it is told why
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager
