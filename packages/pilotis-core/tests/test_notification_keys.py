@@ -275,6 +275,20 @@ async def test_resend_is_a_new_attempt_of_the_same(build: Any, colour: Colour) -
     assert provider.seen[0] == provider.seen[1]
 
 
+def test_a_notifier_that_is_opened_again_recovers_again(build: Any, clock: ManualClock) -> None:
+    """As for an app whose opening failed half-way: its providers, its ledger and its recovery begin anew."""
+    ledger, provider = Durable(), Immediate()
+    notifier = build(provider, ledger=ledger)
+    notifier.open()
+    notifier.close()
+    notifier.renew()
+    entry = leave_behind(ledger, clock, **MAIL)
+    clock.advance(60)
+    notifier.open()
+    until(lambda: [message.id for message in provider.seen] == [entry.id])
+    assert "sent" == notifier.send(**MAIL).status
+
+
 async def test_resend_of_what_is_not_there_or_under_way(build: Any, clock: ManualClock) -> None:
     """Two errors: not found, and conflict."""
     ledger = MemoryLedger()

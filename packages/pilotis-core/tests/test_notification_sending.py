@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from pilotis.errors import (
     UnsupportedError,
 )
 from pilotis.modules.notification import Content, MemoryLedger, Notification, NotificationRequest, Notifier, Receipt
-from pilotis.providers import Attachment, Context, NotificationCapability, OutgoingMessage
+from pilotis.providers import Attachment, Context, DeliveryUpdate, NotificationCapability, OutgoingMessage
 from pilotis.settings.model import NotificationSettings
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
@@ -393,8 +395,43 @@ async def test_webhooks_go_to_the_provider_of_that_name(build: Any, colour: Colo
         await voice.webhook("sendgrid", {}, b"")
     with pytest.raises(UnsupportedError, match="WEBHOOKS"):
         await voice.webhook("mail", {}, b"")
-    with pytest.raises(InvalidInputError, match="raw bytes"):
+    with pytest.raises(InvalidInputError, match="body: expected the raw bytes"):
         await voice.webhook("mail", {}, "text")
+    for headers in ([(b"a", b"b")], {b"a": "b"}, {"a": ["b"]}, None):
+        with pytest.raises(InvalidInputError, match="headers: expected texts by name"):
+            await voice.webhook("mail", headers, b"")
+
+
+class Signed(Immediate):
+    """Believes those webhooks whose body begins with its key."""
+
+    capabilities = Immediate.capabilities | NotificationCapability.WEBHOOKS
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(name="mail")
+        self.key = key
+
+    async def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> list[DeliveryUpdate]:
+        if not body.startswith(self.key):
+            raise AuthenticationError(f"not signed with {self.key.decode()}")
+        return [DeliveryUpdate(external_id=self.key.decode(), event="opened", at=datetime.now(UTC))]
+
+
+async def test_of_several_accounts_the_one_answers_that_believes_a_webhook(build: Any, colour: Colour) -> None:
+    """They have one name in the settings; what none believes is refused."""
+    voice = colour.voice(build({"email": [Signed(b"first"), Signed(b"second")], "*": Signed(b"third")}))
+    for key in ("first", "second", "third"):
+        [update] = await voice.webhook("mail", {}, f"{key}: ...".encode())
+        assert key == update.external_id
+    with pytest.raises(AuthenticationError, match="not signed with"):
+        await voice.webhook("mail", {}, b"nobody: ...")
+
+
+async def test_two_accounts_of_one_service_are_told_apart(build: Any, colour: Colour) -> None:
+    """In what became of a notification, too, where they have one name."""
+    routes = [Immediate(AuthenticationError(f"no {which} account"), name="mail") for which in ("first", "second")]
+    with pytest.raises(NotificationFailedError, match=r"no first account; mail: .*no second account"):
+        await colour.voice(build({"*": routes})).send(**MAIL)
 
 
 async def test_nothing_personal_is_logged(build: Any, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:

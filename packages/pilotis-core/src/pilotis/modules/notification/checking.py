@@ -82,6 +82,24 @@ def check_resource(resource: object) -> tuple[str, str]:
     return check_text(kind, "resource[0]"), check_text(id, "resource[1]")
 
 
+def check_headers(headers: object) -> dict[str, str]:
+    """Return the headers of a webhook: texts by name, in any case, as any web framework has them."""
+    items = getattr(headers, "items", None)
+    if not callable(items):
+        raise InvalidInputError(f"headers: expected texts by name, got {_kind(headers)}")
+    found = dict(cast("Iterable[tuple[object, object]]", items()))
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise InvalidInputError("headers: expected texts by name; decode what is bytes, as Latin-1")
+    return cast("dict[str, str]", found)
+
+
+def check_body(body: object) -> bytes:
+    """Return the body of a webhook: raw, for that is what was signed."""
+    if not isinstance(body, bytes):
+        raise InvalidInputError(f"body: expected the raw bytes of the request, got {_kind(body)}")
+    return body
+
+
 def check_content(content: object, channel: str) -> Content:
     """Return a content that the channel can carry."""
     if not isinstance(content, Content):

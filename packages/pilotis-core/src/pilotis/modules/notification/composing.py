@@ -45,7 +45,6 @@ class Composer:
             notification=self._notification(request, message),
             message=JSON.encode(message, "message"),
             digest=_digest(request, message),
-            leased_until=self._clock.time() + self._settings.lease,
         )
 
     async def _message(self, request: NotificationRequest) -> OutgoingMessage:

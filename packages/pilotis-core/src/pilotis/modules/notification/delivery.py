@@ -41,8 +41,10 @@ class Parcel:
         self.message: OutgoingMessage = JSON.decode(entry.message, OutgoingMessage, "message")
         self.ours = True
         """False once another sender has taken it over."""
-        self.errors: dict[str, PilotisError] = {}
+        self.errors: dict[Line, PilotisError] = {}
         """The last error of each provider that was tried."""
+        self.end: Changes | None = None
+        """What became of it, as soon as that is known."""
 
     @property
     def underway(self) -> bool:
@@ -50,18 +52,19 @@ class Parcel:
         return self.ours and self.entry.leased_until is not None
 
     def met(self, line: Line, error: PilotisError) -> None:
-        self.errors[line.provider_name] = error
+        self.errors[line] = error
 
     def reasons(self) -> str | None:
         """Return the errors in words, provider by provider."""
-        return "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in self.errors.items()) or None
+        told = (f"{line.provider_name}: {type(error).__name__}: {error}" for line, error in self.errors.items())
+        return "; ".join(told) or None
 
 
 class Delivery:
     """Hands recorded notifications to providers, and writes down what became of each.
 
-    Every call of a provider is written down first, with a lease that outlasts the call. A notification whose
-    lease was lost meanwhile belongs to somebody else, who settles it.
+    Every call of a provider is written down first, with a lease that outlasts the call; so do the leases of those that
+    wait for their turn. A notification whose lease was lost meanwhile belongs to somebody else, who settles it.
     """
 
     def __init__(self, switchboard: Switchboard, settings: NotificationSettings, clock: Clock) -> None:
@@ -102,26 +105,38 @@ class Delivery:
 
     async def _persist(self, line: Line, parcels: list[Parcel]) -> list[Parcel]:
         """Try one provider until its attempts are used up. Returns what is left for the next provider."""
-        fallen: list[Parcel] = []
+        all_of_them, fallen = parcels, list[Parcel]()
         for attempt in range(1, self._settings.attempts + 1):
-            tried = [parcel for batch in _batches(parcels, line.batch) for parcel in await self._attempt(line, batch)]
+            tried: list[Parcel] = []
+            for batch in _batches(parcels, line.batch):
+                await self._keep(all_of_them)
+                tried += await self._attempt(line, batch)
             parcels = [parcel for parcel in tried if self._may_try_again(line, parcel)]
             fallen += [parcel for parcel in tried if parcel not in parcels]
             if not parcels or attempt == self._settings.attempts:
                 break
-            await self._wait(line, parcels, attempt)
+            await self._wait(all_of_them, self._pause(line, parcels, attempt))
         return fallen + parcels
 
+    async def _keep(self, parcels: list[Parcel]) -> None:
+        """Renew the leases that could end in the next call, which is not about all of them."""
+        soon = self._clock.time() + self._settings.timeout
+        waiting = [parcel for parcel in parcels if parcel.underway and (parcel.entry.leased_until or 0) <= soon]
+        await self._write([(parcel, {}) for parcel in waiting], self._lease_end())
+
     def _may_try_again(self, line: Line, parcel: Parcel) -> bool:
-        error = parcel.errors[line.provider_name]
+        error = parcel.errors[line]
         patient = not isinstance(error, ThrottledError) or (error.retry_after or 0) <= self._settings.lease
         return isinstance(error, OperationError) and error.retryable and patient
 
-    async def _wait(self, line: Line, parcels: list[Parcel], attempt: int) -> None:
-        errors = [parcel.errors[line.provider_name] for parcel in parcels]
+    def _pause(self, line: Line, parcels: list[Parcel], attempt: int) -> float:
+        """Return how many seconds to wait after an attempt: as many as the most patient asks for."""
+        errors = [parcel.errors[line] for parcel in parcels]
         asked = [error.retry_after or 0 for error in errors if isinstance(error, ThrottledError)]
-        pause = max([self._settings.backoff.delay(attempt), *asked])
-        await self._write([(parcel, {}) for parcel in parcels], self._lease_end(pause))
+        return max([self._settings.backoff.delay(attempt), *asked])
+
+    async def _wait(self, parcels: list[Parcel], pause: float) -> None:
+        await self._write([(parcel, {}) for parcel in parcels if parcel.underway], self._lease_end(pause))
         await self._clock.pause(pause)
 
     async def _attempt(self, line: Line, parcels: list[Parcel]) -> list[Parcel]:
@@ -131,9 +146,10 @@ class Delivery:
         sending = {"status": "sending", "provider": line.provider_name}
         sent = await self._write([(parcel, sending) for parcel in able], self._lease_end(), counted=1)
         answers = await line.send([parcel.message for parcel in sent], self._settings.timeout) if sent else []
-        ends = [(parcel, self._end_of(line, parcel, answer)) for parcel, answer in zip(sent, answers, strict=True)]
-        await self._write([(parcel, end) for parcel, end in ends if end is not None], None)
-        return unsettled + [parcel for parcel, end in ends if end is None]
+        for parcel, answer in zip(sent, answers, strict=True):
+            parcel.end = self._end_of(line, parcel, answer)
+        await self._conclude(sent)
+        return unsettled + [parcel for parcel in sent if parcel.end is None]
 
     def _is_able(self, line: Line, parcel: Parcel) -> bool:
         lacking = line.lacks(parcel.message)
@@ -154,13 +170,21 @@ class Delivery:
         return None
 
     async def _settle(self, parcels: list[Parcel], status: Status) -> None:
-        await self._write([(parcel, {"status": status, "error": parcel.reasons()}) for parcel in parcels], None)
+        for parcel in parcels:
+            parcel.end = {"status": status, "error": parcel.reasons()}
+        await self._conclude(parcels)
+
+    async def _conclude(self, parcels: list[Parcel]) -> None:
+        await self._write([(parcel, parcel.end) for parcel in parcels if parcel.end is not None], None)
 
     async def _abandon(self, parcels: list[Parcel]) -> None:
-        """The caller was interrupted: nobody can tell any more. Should this fail too, the leases run out."""
+        """Something went wrong in between: write down what is known, and of the others that nobody can tell any more.
+
+        Should this fail too, the leases run out.
+        """
         interrupted = {"status": "unknown", "error": "the sender was interrupted"}
         try:
-            await self._write([(parcel, interrupted) for parcel in parcels], None)
+            await self._write([(parcel, parcel.end or interrupted) for parcel in parcels], None)
         except Exception as error:
             logger.warning("%d notifications stay leased: the ledger met %s", len(parcels), type(error).__name__)
 

@@ -43,6 +43,7 @@ class Dispatch:
         """Record entries and deliver those that are ours to send. Returns what became of each, in order."""
         if not entries:
             return []
+        entries = [replace(entry, leased_until=self._clock.time() + self._settings.lease) for entry in entries]
         held = await self._ledger.record(entries)
         conflicts = [_conflict(entry, holder) for entry, holder in zip(entries, held, strict=True)]
         ours = {entry.id: entry for entry, holder in zip(entries, held, strict=True) if entry.id == holder.id}

@@ -22,7 +22,7 @@ from pilotis.ids import new_id
 from pilotis.keys import check_text
 from pilotis.modules.base import Portable, diverted, operation
 from pilotis.modules.notification.addresses import EMAIL, check_address
-from pilotis.modules.notification.checking import as_requests
+from pilotis.modules.notification.checking import as_requests, check_body, check_headers
 from pilotis.modules.notification.composing import Composer
 from pilotis.modules.notification.delivery import moment
 from pilotis.modules.notification.dispatch import Dispatch, Outcome
@@ -226,15 +226,21 @@ class Notifier(Portable[Switchboard]):
     async def awebhook(self, provider: str, headers: Mapping[str, str], body: bytes) -> list[DeliveryUpdate]:
         """Return what a webhook call of a provider reports. `body` is the raw body, on which the signature is verified.
 
-        Raises `AuthenticationError` for a signature that is not good, `UnsupportedError` for a provider without
-        webhooks, and `InvalidInputError` for a provider that is not there or a body that cannot be read.
+        Of several providers of that name, the one answers that believes the signature. Raises `AuthenticationError` for
+        a signature that is not good, `UnsupportedError` for a provider without webhooks, and `InvalidInputError` for a
+        provider that is not there, headers that are no mapping of texts, or a body that cannot be read.
         """
-        line = self._switchboard.line(provider)
-        return await line.parse_webhook(headers, _raw(body))
+        return await self._switchboard.parse_webhook(provider, check_headers(headers), check_body(body))
 
     webhook = blocking(awebhook)
 
     # Life cycle
+
+    def renew(self) -> None:
+        """Let a closed notifier be opened again, with its providers and its ledger."""
+        super().renew()
+        self._switchboard.renew()
+        self._closing, self._recovery = Latch(), None
 
     async def _started(self) -> None:
         durable = LedgerCapability.DURABLE in self._switchboard.ledger.capabilities
@@ -341,9 +347,3 @@ def _check_settings(settings: NotificationSettings) -> NotificationSettings:
     if settings.sender is not None:
         check_address(settings.sender, EMAIL, "notification.sender")
     return settings
-
-
-def _raw(body: object) -> bytes:
-    if not isinstance(body, bytes):
-        raise InvalidInputError(f"body: expected the raw bytes of the request, got {type(body).__name__}")
-    return body

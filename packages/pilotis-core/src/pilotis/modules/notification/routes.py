@@ -9,7 +9,14 @@ from typing import Any, cast
 
 from pilotis.bridge import gather
 from pilotis.context import Context
-from pilotis.errors import ConfigurationError, InvalidInputError, OperationError, OperationTimeoutError
+from pilotis.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidInputError,
+    OperationError,
+    OperationTimeoutError,
+    PilotisError,
+)
 from pilotis.modules.base import Portable
 from pilotis.modules.notification.ledger import LedgerEntry, LedgerProvider, LedgerQuery
 from pilotis.modules.notification.provider import (
@@ -156,12 +163,26 @@ class Switchboard(Provider):
             raise InvalidInputError(f"channel: there is no channel {channel!r} (there are: {known}){hint}")
         return chain
 
-    def line(self, name: str) -> Line:
-        """Return the provider of that name. Raises `InvalidInputError` where there is none."""
+    async def parse_webhook(self, name: str, headers: Mapping[str, str], body: bytes) -> list[DeliveryUpdate]:
+        """Return what the provider of that name reads; of several, such as two accounts, the one that believes it.
+
+        Raises `InvalidInputError` where there is none, and what the last one raises where none believes it.
+        """
+        refusal: PilotisError = InvalidInputError(
+            f"provider: there is no provider {name!r} (there are: {self.name or 'none'})"
+        )
         for line in self.lines:
             if line.provider_name == name:
-                return line
-        raise InvalidInputError(f"provider: there is no provider {name!r} (there are: {self.name or 'none'})")
+                try:
+                    return await line.parse_webhook(headers, body)
+                except AuthenticationError as error:
+                    refusal = error
+        raise refusal
+
+    def renew(self) -> None:
+        """Let all be opened again."""
+        for part in (*self.lines, self.ledger):
+            part.renew()
 
     async def migrate(self) -> list[str]:
         return [change for part in (*self.lines, self.ledger) for change in await part.amigrate()]

@@ -1,0 +1,123 @@
+"""Leases, and what is known: a living sender keeps both, whatever the time and the ledger do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from pilotis.bridge import run_blocking
+from pilotis.errors import AuthenticationError, ConnectionFailedError, ThrottledError
+from pilotis.modules.notification import Content, LedgerEntry, MemoryLedger, Notifier
+from pilotis.providers import Context, NotificationCapability, OutgoingMessage, Receipt
+from pilotis_testing import Colour, ManualClock
+from pilotis_testing.clock import until
+from pilotis_testing.scripted import ScriptedNotification
+
+TIMEOUT, LEASE = 30.0, 60.0
+"""As they are unless somebody sets them."""
+
+MAIL: dict[str, Any] = {"to": "ada@example.com", "channel": "email", "content": Content(text="Hello")}
+
+Build = Callable[..., Notifier]
+
+
+class Immediate(ScriptedNotification):
+    """Scripted, and called directly."""
+
+    capabilities = NotificationCapability.IMMEDIATE
+    batch = 1
+
+
+class Ledger(MemoryLedger):
+    """A ledger that can be looked into, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorded: list[LedgerEntry] = []
+        self.fails_to_settle = 0
+
+    async def record(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+        self.recorded += entries
+        return await super().record(entries)
+
+    async def replace(self, entries: Sequence[LedgerEntry]) -> list[bool]:
+        if self.fails_to_settle and any(entry.leased_until is None for entry in entries):
+            self.fails_to_settle -= 1
+            raise ConnectionResetError("database gone")
+        return await super().replace(entries)
+
+    def statuses(self, now: float) -> set[str]:
+        return {entry.status_at(now) for entry in self._entries.values()}
+
+
+async def test_what_a_provider_answered_is_not_forgotten(build: Build, colour: Colour) -> None:
+    """By a ledger that fails for a moment: it is written down once more, and the mail is not sent again."""
+    provider, ledger = Immediate(), Ledger()
+    ledger.fails_to_settle = 1
+    voice = colour.voice(build(provider, ledger=ledger))
+    with pytest.raises(ConnectionFailedError, match="failed in replace"):
+        await voice.send(**MAIL, idempotency_key="key")
+    sent = await voice.send(**MAIL, idempotency_key="key")
+    assert ("sent", 1, 1) == (sent.status, sent.attempts, len(provider.seen))
+
+
+async def test_a_lease_begins_when_it_is_written_down(build: Build, clock: ManualClock, colour: Colour) -> None:
+    """However long it took to make the messages."""
+
+    class Thorough(Immediate):
+        def check(self, message: OutgoingMessage) -> None:
+            clock.advance(LEASE)
+
+    ledger = Ledger()
+    await colour.voice(build(Thorough(), ledger=ledger)).send_many([MAIL, MAIL])
+    assert [clock.time() + LEASE] * 2 == [entry.leased_until for entry in ledger.recorded]
+
+
+async def test_those_that_wait_for_their_turn_are_kept(build: Build, clock: ManualClock, colour: Colour) -> None:
+    """However long the line is: nobody takes over what a living sender has not come to yet."""
+    ledger, seen = Ledger(), set[str]()
+
+    def slow(message: OutgoingMessage) -> Receipt:
+        clock.advance(TIMEOUT)
+        seen.update(ledger.statuses(clock.time()))
+        return Receipt()
+
+    sent = await colour.voice(build(Immediate(*[slow] * 6), ledger=ledger)).send_many([MAIL] * 6)
+    assert ["sent"] * 6 == [one.status for one in sent]
+    assert {"pending", "sending", "sent"} == seen
+
+
+def test_those_that_fell_to_the_next_provider_are_kept(build: Build, clock: ManualClock) -> None:
+    """While others of the same list wait for another attempt at the one before."""
+    first = Immediate(AuthenticationError(), *[ThrottledError(retry_after=50)] * 2, name="first")
+    ledger = Ledger()
+    notifier = build({"*": [first, Immediate(name="second")]}, ledger=ledger)
+    job = notifier.context.runtime.spawn(notifier.asend_many([MAIL, MAIL]), "send")
+    for attempt in (2, 3):
+        until(lambda attempt=attempt: attempt == len(first.calls))
+        clock.wait_for_waiters()
+        clock.advance(49.9)
+        assert {"sending"} == ledger.statuses(clock.time())
+        clock.advance(0.1)
+    Colour.BLOCKING.run(job.ended.wait(10))
+    assert ["first", "second"] == sorted(str(one.provider) for one in notifier.find(status="sent"))
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(LEASE - TIMEOUT - 1, "sending"), (LEASE, "unknown")])
+async def test_a_clock_that_is_ahead_of_the_senders(
+    build: Build, clock: ManualClock, ahead: float, status: str
+) -> None:
+    """By less than what the lease is longer than the timeout, it sees a living sender as one."""
+    hasty, ledger, seen = ManualClock(clock.time() + ahead), MemoryLedger(), list[str]()
+    other = Notifier(Immediate(), ledger=ledger, context=Context(clock=hasty))
+
+    def slow(message: OutgoingMessage) -> Receipt:
+        for own in (clock, hasty):
+            own.advance(TIMEOUT)
+        seen.extend(one.status for one in other.find())
+        return Receipt()
+
+    await run_blocking(build(Immediate(slow), ledger=ledger).send, **MAIL)
+    assert [status] == seen
+    await other.aclose()
