@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
 from pilotis_testing.locking import LockingConformance
+from pilotis_testing.moments import WAITS_OF_THE_BRIDGE
+
+WAITS = WAITS_OF_THE_BRIDGE | {"read", "_wait_conn"}
+"""Where a blocking call stands that waits for an answer, or for a connection."""
 
 
 class TestTransactionLocks(LockingConformance):
+    waits = WAITS
+
     @pytest.fixture
     def provider(self, locks_url: str) -> PostgresLocks:
         return PostgresLocks(PostgresLocksOptions(url=locks_url))
@@ -17,6 +23,8 @@ class TestTransactionLocks(LockingConformance):
 
 @pytest.mark.slow
 class TestSessionLocks(LockingConformance):
+    waits = WAITS
+
     @pytest.fixture
     def provider(self, locks_url: str) -> PostgresLocks:
         return PostgresLocks(PostgresLocksOptions(url=locks_url, mode="session"))
@@ -24,6 +32,8 @@ class TestSessionLocks(LockingConformance):
 
 @pytest.mark.slow
 class TestTableLocks(LockingConformance):
+    waits = WAITS
+
     @pytest.fixture
     def clock(self, stopped_clock: Any) -> Any:
         return stopped_clock

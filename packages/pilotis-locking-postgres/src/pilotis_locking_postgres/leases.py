@@ -66,8 +66,13 @@ class Leases:
         return [index in held for index in range(len(grants))]
 
     async def release(self, grant: Grant) -> bool:
-        keys = list(grant.keys)
-        return await self._call("release", "%s::text[], %s, %s", keys, grant.owner, grant.token) == len(keys)
+        try:
+            return await self._release(grant)
+        except Exception:
+            raise
+        except BaseException:  # whoever is interrupted lets go first
+            await finish(self._release(grant))
+            raise
 
     async def release_owner(self, owner: str, keys: Sequence[str] | None) -> int:
         return await self._call("release_owner", "%s, %s::text[]", owner, None if keys is None else list(keys))
@@ -131,6 +136,10 @@ class Leases:
     async def withdraw(self, waiter: _Waiter) -> None:
         """Leave nothing of a request."""
         await self._call("withdraw", "%s::text[], %s", list(waiter.request.keys), waiter.ticket)
+
+    async def _release(self, grant: Grant) -> bool:
+        keys = list(grant.keys)
+        return await self._call("release", "%s::text[], %s, %s", keys, grant.owner, grant.token) == len(keys)
 
     async def _withdraw(self, waiter: _Waiter) -> None:
         try:
