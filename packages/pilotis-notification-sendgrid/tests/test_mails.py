@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
@@ -246,6 +247,43 @@ async def test_what_cannot_be_sent_is_refused(
         raise refused if isinstance(refused, Exception) else AssertionError(refused)
     assert isinstance(sent, Receipt)
     assert ["bob@example.com"] == [mail.to for mail in sendgrid_server.sent]
+
+
+LINES: list[tuple[str, Callable[[str], dict[str, Any]]]] = [
+    ("to", lambda mark: {"to": f"Ada{mark}Lovelace <ada@example.com>"}),
+    ("sender", lambda mark: {"sender": f"Shop{mark} <shop@example.com>"}),
+    ("content.subject", lambda mark: {"content": Content(subject=f"Order{mark}42", text="Hi")}),
+    ("template", lambda mark: {"content": None, "template": f"d-1{mark}"}),
+    ("attachments[0].filename", lambda mark: {"attachments": [Attachment(f"a{mark}.txt", b"a")]}),
+    ("attachments[0].content_type", lambda mark: {"attachments": [Attachment("a", b"a", f"text/plain{mark}")]}),
+    ("attachments[0].content_id", lambda mark: {"attachments": [Attachment("a", b"a", None, f"logo{mark}")]}),
+    ("provider_data.cc[0]", lambda mark: {"provider_data": {"cc": [f"Bob{mark} <bob@example.com>"]}}),
+    ("provider_data.bcc[0]", lambda mark: {"provider_data": {"bcc": [f"Bob{mark} <bob@example.com>"]}}),
+    ("provider_data.reply_to", lambda mark: {"provider_data": {"reply_to": f"Help{mark} <help@example.com>"}}),
+    ("provider_data.categories[0]", lambda mark: {"provider_data": {"categories": [f"orders{mark}"]}}),
+    ("provider_data.headers.X-A", lambda mark: {"provider_data": {"headers": {"X-A": f"1{mark}Bcc: e@e.com"}}}),
+    ("provider_data.headers", lambda mark: {"provider_data": {"headers": {f"X{mark}A": "1"}}}),
+    ("provider_data.custom_args", lambda mark: {"provider_data": {"custom_args": {f"a{mark}": "1"}}}),
+    ("provider_data.ip_pool", lambda mark: {"provider_data": {"ip_pool": f"receipts{mark}"}}),
+]
+"""Where a line of a header may come from, and how a mark gets into it."""
+
+
+@pytest.mark.parametrize(("place", "fields"), LINES, ids=[place for place, _ in LINES])
+async def test_a_line_break_never_leaves(
+    notifier: Notifier,
+    sendgrid_server: SendGridServer,
+    colour: Colour,
+    place: str,
+    fields: Callable[[str], dict[str, Any]],
+) -> None:
+    """Of any kind that there is, in anything that may stand in a header: it is refused by its place."""
+    voice = colour.voice(notifier)
+    for mark in ("\r", "\n", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"):
+        mail: dict[str, Any] = {"to": "ada@example.com", "channel": "email", "content": Content(text="Hi")}
+        with pytest.raises(InvalidInputError, match=rf"^{re.escape(place)}: expected"):
+            await voice.send(**mail | fields(mark))
+    assert ([], []) == (sendgrid_server.requests, await voice.find())
 
 
 async def test_a_mail_needs_a_sender(make: Make, message: Message, colour: Colour) -> None:

@@ -15,6 +15,7 @@ from pilotis.modules.notification.addresses import EMAIL, check_address, check_l
 AT = "provider_data"
 MOST_CATEGORIES = 10
 MOST_RECIPIENTS = 1000
+LONGEST_POOL = 64
 RESERVED = frozenset(
     {
         *("x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"),
@@ -42,18 +43,6 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unsubscribe_group: int | None = None
     ip_pool: str | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("cc", "bcc"):
-            for index, address in enumerate(getattr(self, name)):
-                check_address(address, EMAIL, f"{AT}.{name}[{index}]")
-        if self.reply_to is not None:
-            check_address(self.reply_to, EMAIL, f"{AT}.reply_to")
-        _check_categories(self.categories)
-        _check_arguments(self.custom_args)
-        _check_headers(self.headers)
-        if isinstance(self.send_at, datetime) and self.send_at.tzinfo is None:
-            raise InvalidInputError(f"{AT}.send_at: expected a time with a zone, such as datetime.now(UTC)")
-
     @property
     def recipients(self) -> tuple[str, ...]:
         return (*self.cc, *self.bcc)
@@ -72,7 +61,24 @@ def read_extras(data: dict[str, Any]) -> Extras:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise InvalidInputError(f"{AT}: SendGrid knows no {name!r}; {hint}")
-    return JSON.convert(data, Extras, AT)
+    extras = JSON.convert(data, Extras, AT)
+    _check_addresses(extras)
+    _check_categories(extras.categories)
+    _check_arguments(extras.custom_args)
+    _check_headers(extras.headers)
+    if extras.ip_pool is not None:
+        check_line(extras.ip_pool, f"{AT}.ip_pool", maximum=LONGEST_POOL)
+    if isinstance(extras.send_at, datetime) and extras.send_at.tzinfo is None:
+        raise InvalidInputError(f"{AT}.send_at: expected a time with a zone, such as datetime.now(UTC)")
+    return extras
+
+
+def _check_addresses(extras: Extras) -> None:
+    for name in ("cc", "bcc"):
+        for index, address in enumerate(getattr(extras, name)):
+            check_address(address, EMAIL, f"{AT}.{name}[{index}]")
+    if extras.reply_to is not None:
+        check_address(extras.reply_to, EMAIL, f"{AT}.reply_to")
 
 
 def _check_categories(categories: tuple[str, ...]) -> None:
