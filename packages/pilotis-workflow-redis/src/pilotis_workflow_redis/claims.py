@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from pilotis_redis.lanes.turn import Turn
 
 from pilotis_workflow_redis.keys import RunKeys
 from pilotis_workflow_redis.lives import Life
-from pilotis_workflow_redis.records import read_claimed
+from pilotis_workflow_redis.records import UNREADABLE, encode, read_claimed, unreadable
 from pilotis_workflow_redis.scripts import SCRIPTS
+
+logger = logging.getLogger("pilotis.workflow.redis")
 
 LOOK = 1.0
 """Seconds after which a worker looks by itself: those that were rung in its place may all be dead."""
@@ -94,13 +97,29 @@ class Claimant:
 
     async def _take(self, flows: Flows, limit: int, *, waits: bool) -> tuple[list[Claimed], Rest]:
         self._flows, self._known = flows, frozenset(flows)
+        while True:
+            found, heard, due = await self._look(limit, waits=waits)
+            claimed = [one for each in found if (one := await self._read(*each)) is not None]
+            self._unanswered = None
+            if claimed or not found:  # else what stood in the way is gone now
+                return claimed, Rest(heard, None if due < 0 else due / 1000)
+
+    async def _look(self, limit: int, *, waits: bool) -> Any:
         self._ticket += 1
         since = self._unanswered = self._unanswered or self._ticket
-        arguments = (self._worker, limit, int(waits), self._ticket, since, *map(flow_name, self._known))
-        reply = await finish(self._ask(arguments))
-        self._unanswered = None
-        taken, heard, due = reply
-        return [read_claimed(*one) for one in taken], Rest(heard, None if due < 0 else due / 1000)
+        return await finish(
+            self._ask((self._worker, limit, int(waits), self._ticket, since, *map(flow_name, self._known)))
+        )
+
+    async def _read(self, id: bytes, run: list[bytes], waits: list[bytes]) -> Claimed | None:
+        """Return a run that was handed out, or have it be stuck: it must hold up neither others nor itself."""
+        try:
+            return read_claimed(run, waits)
+        except UNREADABLE as error:
+            logger.exception("run %s is stuck: it cannot be read", id.decode())
+            fault = encode(unreadable(error))
+            await self._link.script(SCRIPTS["set_aside"], [self._keys.base], (id, self._worker, fault))
+            return None
 
     async def _ask(self, arguments: tuple[object, ...]) -> list[Any]:
         while True:

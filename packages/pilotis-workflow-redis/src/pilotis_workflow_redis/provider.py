@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
+from pilotis.errors import TypeMismatchError
 from pilotis.providers import (
     AT_REST,
     STATUSES,
@@ -38,6 +39,7 @@ from pilotis_workflow_redis.lives import Life, Rescue
 from pilotis_workflow_redis.options import RedisWorkflowsOptions
 from pilotis_workflow_redis.records import (
     HEAD,
+    UNREADABLE,
     encode,
     given,
     letter_of,
@@ -142,7 +144,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         if reply == 0:
             return None, False
         if reply != 1:
-            return read_head(reply), False
+            return read_head(run.id, reply), False
         await self._stir(flow)
         return run, True
 
@@ -171,13 +173,12 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         return Parked([read_over(*over) for over in resolved], bool(cancelled))
 
     async def compensate(self, fence: Fence, error: Fault | None, verdict: RunStatus) -> RunRecord:
-        return _known(await self._write("compensate", fence, _fault(error), verdict))
+        return _known(fence.id, await self._write("compensate", fence, _fault(error), verdict))
 
     async def finish(self, fence: Fence, ending: Ending) -> RunRecord:
         letter = letter_of(Letter(ending.result, ending.error))
-        return _known(
-            await self._write("finish", fence, ending.status, given(ending.result), _fault(ending.error), letter)
-        )
+        told = given(ending.result), _fault(ending.error), letter
+        return _known(fence.id, await self._write("finish", fence, ending.status, *told))
 
     async def give_back(self, fence: Fence) -> None:
         await self._write("give_back", fence)
@@ -200,7 +201,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         reply = await self._run("rewind", id, epoch, given(deadline), *keep)
         if reply == _FENCED:
             raise FencedError(f"run {id!r} is not at rest any more")
-        return None if reply is None else read_head(reply)
+        return None if reply is None else read_head(id, reply)
 
     async def bury(self, worker: str) -> int:
         claimant = self._claimants.get(worker)
@@ -216,17 +217,21 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
     # Looking
 
     async def load(self, id: str) -> RunRecord | None:
-        return read_head(await self.link.execute("HMGET", self._keys.run(id), *HEAD))
+        return read_head(id, await self.link.execute("HMGET", self._keys.run(id), *HEAD))
 
     async def journal(self, id: str) -> list[StepRecord]:
-        return read_journal(*await self._run("journal", id))
+        whole = await self._run("journal", id)
+        try:
+            return read_journal(*whole)
+        except UNREADABLE as error:
+            raise TypeMismatchError(f"journal of run {id!r}: what Redis has of it cannot be read: {error}") from error
 
     async def find(self, query: RunQuery) -> list[RunRecord]:
         since = "-inf" if query.since is None else repr(query.since)
         until = "+inf" if query.until is None else repr(query.until)
         statuses = STATUSES if query.statuses is None else query.statuses
         found = await self._run("find", query.limit, since, until, given(query.name), *statuses)
-        return [_known(values) for values in found]
+        return [_known(id.decode(), values) for id, values in found]
 
     async def ended(self, id: str, timeout: float | None) -> RunRecord | None:
         clock = self.context.clock
@@ -251,7 +256,7 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
         wait = () if timeout is not None and timeout <= 0 else ("BLOCK", self._wait(timeout))
         reply = await self._reads.execute("XREAD", "COUNT", MOST_NOTICES, *wait, "STREAMS", keys.notices, cursor)
         told = [entry for _, entries in each_stream(reply) for entry in entries]
-        notices = [Notice(fields[b"event"].decode(), read_run(fields)) for _, fields in told]
+        notices = [Notice(fields[b"event"].decode(), read_run(fields[b"id"].decode(), fields)) for _, fields in told]
         return notices, told[-1][0].decode() if told else cursor
 
     # Inside
@@ -299,8 +304,8 @@ class RedisWorkflows(RedisBacked, WorkflowProvider):
             logger.info("worker %s ends without a word to Redis: %s", worker, error)
 
 
-def _known(values: Sequence[bytes | None]) -> RunRecord:
-    run = read_head(values)
+def _known(id: str, values: Sequence[bytes | None]) -> RunRecord:
+    run = read_head(id, values)
     assert run is not None, "the script has just seen it"
     return run
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 from pilotis.providers import Claimed, Clock, Fault, Letter, RunRecord, StepRecord, answered
 
 HEAD = (
-    "made",
     "status",
+    "made",
+    "flow",
+    "created",
     "epoch",
     "worker",
     "updated",
@@ -25,6 +27,8 @@ HEAD = (
 )
 """The fields of a run that are asked for. The scripts know the same."""
 
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError)
+"""What reading raises where somebody else wrote, or a newer version."""
 _JOURNAL = b":"
 
 encode = msgspec.msgpack.Encoder().encode
@@ -32,8 +36,10 @@ _read_run = msgspec.msgpack.Decoder(RunRecord).decode
 _read_step = msgspec.msgpack.Decoder(StepRecord).decode
 _read_fault = msgspec.msgpack.Decoder(Fault).decode
 _read_letter = msgspec.msgpack.Decoder(Letter).decode
+_read_flow = msgspec.json.Decoder(tuple[str, str]).decode
 
 Fields = dict[bytes, bytes]
+T = TypeVar("T")
 
 
 def given(value: bytes | str | float | None) -> bytes | str:
@@ -65,15 +71,45 @@ def this_wait(record: StepRecord) -> str:
     return msgspec.json.encode((record.attempts, record.due, record.signal)).decode()
 
 
-def read_head(values: Sequence[bytes | None]) -> RunRecord | None:
+def read_head(id: str, values: Sequence[bytes | None]) -> RunRecord | None:
     """Return a run from the values of `HEAD`, or None where there is none."""
     if values[0] is None:
         return None
-    return read_run({name.encode(): value for name, value in zip(HEAD, values, strict=True) if value is not None})
+    return read_run(id, {name.encode(): value for name, value in zip(HEAD, values, strict=True) if value is not None})
 
 
-def read_run(fields: Fields) -> RunRecord:
-    """Return a run from the fields of its hash."""
+def read_run(id: str, fields: Fields) -> RunRecord:
+    """Return a run from the fields of its hash; one that cannot be read says so, and holds up no others."""
+    try:
+        return _whole_run(fields)
+    except UNREADABLE as error:
+        return _what_is_known(id, fields, error)
+
+
+def unreadable(error: Exception) -> Fault:
+    """Return why a run is stuck that cannot be read."""
+    return Fault(type="UnreadableRunError", message=f"what Redis has of it cannot be read: {error}")
+
+
+def _what_is_known(id: str, fields: Fields, error: Exception) -> RunRecord:
+    name, version = _or(("", ""), _read_flow, fields.get(b"flow"))
+    status: Any = fields[b"status"].decode(errors="replace")
+    created, epoch = _or(0.0, float, fields.get(b"created")), _or(0, int, fields.get(b"epoch"))
+    return RunRecord(
+        id=id, name=name, version=version, input=b"", status=status, created=created, updated=created, epoch=epoch,
+        error=unreadable(error), cancelled=b"cancelled" in fields,
+    )  # fmt: skip
+
+
+def _or(otherwise: T, read: Callable[[Any], T], text: bytes | None) -> T:
+    """Return what a field says, if it can be read."""
+    try:
+        return read(text)
+    except UNREADABLE:
+        return otherwise
+
+
+def _whole_run(fields: Fields) -> RunRecord:
     error, deadline, verdict = fields.get(b"error"), fields.get(b"deadline"), fields.get(b"verdict")
     changes: dict[str, Any] = {
         "status": fields[b"status"].decode(),
@@ -91,13 +127,13 @@ def read_run(fields: Fields) -> RunRecord:
 
 
 def read_claimed(run: Iterable[bytes], waits: Iterable[bytes]) -> Claimed:
-    """Return a run that was handed out, from what its two hashes hold."""
+    """Return a run that was handed out, from what its two hashes hold. Raises one of `UNREADABLE`."""
     run = list(run)
-    return Claimed(read_run(dict(_pairs(run))), read_journal(run, waits))
+    return Claimed(_whole_run(dict(_pairs(run))), read_journal(run, waits))
 
 
 def read_journal(run: Iterable[bytes], waits: Iterable[bytes]) -> list[StepRecord]:
-    """Return a journal by order, each wait as it stands."""
+    """Return a journal by order, each wait as it stands. Raises one of `UNREADABLE`."""
     ways = dict(_pairs(waits))
     records = [_read_step(value) for field, value in _pairs(run) if field.startswith(_JOURNAL)]
     journal = [_as_it_stands(record, ways) for record in records]

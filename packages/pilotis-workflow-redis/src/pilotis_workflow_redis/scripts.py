@@ -6,7 +6,7 @@ from pilotis_redis import Script
 
 _NAMES = (
     "start claim commit park compensate finish give_back",
-    "signal fire cancel rewind bury rescue",
+    "signal fire cancel rewind bury rescue set_aside",
     "journal find",
 )
 

@@ -4,7 +4,7 @@
 -- ARGV[4..5]  the number of this claim, and from which one on it had no answer: it is handed out again what those took. A claim that was held up
 --             and arrives after a later one takes nothing: nobody waits for its answer, and nobody would ask again
 -- ARGV[6..]   the workflows that it knows
--- Result:     'dead' for a worker that is taken for dead; else [[head and journal as a flat array, waits as a flat array], ...],
+-- Result:     'dead' for a worker that is taken for dead; else [[id, head and journal as a flat array, waits as a flat array], ...],
 --             the id of its bell's last entry, until the next timer (ms, -1: there is none).
 local worker, limit, ticket, unanswered = ARGV[1], tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[5])
 local FIRST_FLOW = 6
@@ -17,12 +17,15 @@ end
 
 local function add(id)
     redis.call('HSET', hand, id, ticket)
-    taken[#taken + 1] = {redis.call('HGETALL', key('r', id)), redis.call('HGETALL', key('w', id))}
+    taken[#taken + 1] = {id, redis.call('HGETALL', key('r', id)), redis.call('HGETALL', key('w', id))}
 end
 
-local function take(id)
+local function take(from, id)
+    redis.call('ZREM', from, id)
     local run = look(id)
-    redis.call('ZREM', queue(run), id)
+    if not run then -- somebody removed it
+        return
+    end
     become(run, run.status == 'compensating' and 'compensating' or 'running', 'worker', worker, 'epoch', run.epoch + 1)
     if run.crashes > 0 then
         redis.call('HSET', hand, '', id)
@@ -78,7 +81,7 @@ end
 
 local following = oldest()
 while following and #taken < limit do
-    take(following.id)
+    take(following[1], following.id)
     following.id, following.number = first_of(following[1])
     following = oldest()
 end

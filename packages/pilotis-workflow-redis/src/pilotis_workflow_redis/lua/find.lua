@@ -4,7 +4,7 @@
 -- ARGV[2..3]  from when to when they were created (seconds since 1970), -inf and +inf where that does not matter
 -- ARGV[4]     if given, their name
 -- ARGV[5..]   their states
--- Result:     their heads.
+-- Result:     [[id, head], ...].
 local limit, since, till = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local PAGE = 50
 local lines = {}
@@ -45,7 +45,8 @@ while #found < limit do
     if not newest then
         break
     end
-    found[#found + 1] = head(string.sub(newest.place, 17))
+    local id = string.sub(newest.place, 17)
+    found[#found + 1] = {id, head(id)}
     advance(newest)
 end
 return found

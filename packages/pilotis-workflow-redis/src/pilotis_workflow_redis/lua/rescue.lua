@@ -6,21 +6,14 @@
 local most, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local handed_on, stuck = 0, {}
 
-local function set_aside(run)
-    local name = key('r', run.id)
-    let_go(run)
-    redis.call('HSETNX', name, 'error', ARGV[3]) -- one that is compensated remembers why
-    become(run, 'stuck', 'worker', '', 'crashes', run.crashes)
-    stuck[#stuck + 1] = run.id
-end
-
 local function rescue(run)
     run.crashes = run.crashes + 1
     if run.crashes < max_crashes then
         hand_back(run)
         handed_on = handed_on + 1
     else
-        set_aside(run)
+        set_aside(run, ARGV[3])
+        stuck[#stuck + 1] = run.id
     end
 end
 

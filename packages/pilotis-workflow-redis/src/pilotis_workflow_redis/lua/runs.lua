@@ -3,7 +3,7 @@
 -- KEYS[1] is what all keys of a namespace begin with, its hash tag included. The other keys are made of it here: which of them a script needs shows
 -- only when it looks. Times are milliseconds of the server's clock. What may be missing is given as '' or as '=' and the text.
 
-local HEAD = {'made', 'status', 'epoch', 'worker', 'updated', 'deadline', 'result', 'error', 'cancelled', 'verdict', 'crashes'}
+local HEAD = {'status', 'made', 'flow', 'created', 'epoch', 'worker', 'updated', 'deadline', 'result', 'error', 'cancelled', 'verdict', 'crashes'}
 local ENDED = {completed = true, failed = true, compensated = true, cancelled = true}
 local MOST_NOTICES = 10000
 local base = KEYS[1]
@@ -27,8 +27,8 @@ local function look(id)
         return nil
     end
     return {
-        id = id, status = found[1], epoch = tonumber(found[2]), worker = found[3], name = found[4], flow = found[5],
-        number = tonumber(found[6]), created = found[7], verdict = found[8], crashes = tonumber(found[9] or 0),
+        id = id, status = found[1], epoch = tonumber(found[2]) or 0, worker = found[3], name = found[4], flow = found[5],
+        number = tonumber(found[6]) or 0, created = found[7], verdict = found[8], crashes = tonumber(found[9] or 0) or 0,
     }
 end
 
@@ -61,7 +61,7 @@ local function tell(event, run)
     if left <= 0 then
         return
     end
-    local fields = {}
+    local fields = {'id', run.id}
     for at, value in ipairs(head(run.id)) do
         if value then
             fields[#fields + 1] = HEAD[at]
@@ -151,6 +151,13 @@ local function hand_back(run)
     let_go(run)
     become(run, run.status == 'compensating' and 'compensating' or 'pending', 'worker', '', 'crashes', run.crashes)
     make_ready(run)
+end
+
+-- Have a run be stuck because of a fault. One that is compensated remembers why.
+local function set_aside(run, fault)
+    let_go(run)
+    redis.call('HSETNX', key('r', run.id), 'error', fault)
+    become(run, 'stuck', 'worker', '', 'crashes', run.crashes)
 end
 
 -- Note that a run came further.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,15 @@ from msgspec.structs import replace
 
 from pilotis.codec import JSON
 from pilotis.context import Context
-from pilotis.errors import ConflictError, NotFoundError
+from pilotis.errors import ConflictError, NotFoundError, TypeMismatchError
 from pilotis.modules.workflow.flows import Flow
 from pilotis.modules.workflow.model import ENDED, RETURN, RunRecord, StepRecord
-from pilotis.modules.workflow.provider import WorkflowProvider
+from pilotis.modules.workflow.provider import FencedError, WorkflowProvider
 
 if TYPE_CHECKING:
     from pilotis.modules.workflow.replay import Replay
+
+logger = logging.getLogger("pilotis.workflow")
 
 
 def new_run(context: Context, flow: Flow[..., Any], id: str, data: bytes, retention: float | None) -> RunRecord:
@@ -77,6 +80,16 @@ async def send_back(
     whole = run.status == "stuck" and from_step is None
     keep = journal if whole else kept(journal, from_step, run.id)
     return await provider.rewind(run.id, run.epoch, {record.key for record in keep}, deadline)
+
+
+async def revive(provider: WorkflowProvider, run: RunRecord) -> None:
+    """Set a stuck run going again, unless another worker was faster. One that cannot be read stays as it is."""
+    try:
+        await send_back(provider, run, run.deadline)
+    except FencedError:
+        return
+    except TypeMismatchError as error:
+        logger.warning("run %s stays stuck: %s", run.id, error)
 
 
 async def without_unfinished_children(provider: WorkflowProvider, journal: list[StepRecord]) -> list[StepRecord]:

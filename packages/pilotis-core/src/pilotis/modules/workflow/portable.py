@@ -19,6 +19,7 @@ from pilotis.modules.workflow.beginnings import (
     copied_run,
     kept,
     new_run,
+    revive,
     send_back,
     without_unfinished_children,
 )
@@ -40,7 +41,7 @@ from pilotis.modules.workflow.model import (
     step_info,
 )
 from pilotis.modules.workflow.outlook import RunOutlook
-from pilotis.modules.workflow.provider import FencedError, WorkflowProvider
+from pilotis.modules.workflow.provider import WorkflowProvider
 from pilotis.modules.workflow.replay import Desk
 from pilotis.modules.workflow.runs import Run, check_message, run_query, unknown_run
 from pilotis.modules.workflow.schedules import Schedules
@@ -350,10 +351,7 @@ class WorkflowEngine(RunOutlook):
         with self.calling("revive"):
             for run in await self._provider.find(RunQuery(statuses=frozenset({"stuck"}), limit=1000)):
                 if not run.crashes and find_flow(run.name, run.version, run.origin) is not None:
-                    try:
-                        await send_back(self._provider, run, run.deadline)
-                    except FencedError:  # another worker was faster
-                        continue
+                    await revive(self._provider, run)
 
     async def _anything_to_do(self) -> bool:
         with self.calling("find"):

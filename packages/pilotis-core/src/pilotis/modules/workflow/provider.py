@@ -142,7 +142,7 @@ class WorkflowProvider(Provider):
 
     @abstractmethod
     async def journal(self, id: str) -> list[StepRecord]:
-        """Return the journal of a run, by order."""
+        """Return the journal of a run, by order. Raises `TypeMismatchError` for one that cannot be read."""
 
     @abstractmethod
     async def find(self, query: RunQuery) -> list[RunRecord]:
