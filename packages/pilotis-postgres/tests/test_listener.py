@@ -106,6 +106,28 @@ async def test_a_server_that_is_away_is_told_of(connect: Connect, own_postgres: 
             pass
 
 
+async def test_a_silent_server_is_waited_for_once(
+    connect: Connect, own_postgres: PostgresServer, colour: Colour
+) -> None:
+    """Who listens while somebody else tries to connect shares what becomes of that, and does not stand in line."""
+    postgres = connect(own_postgres.url, reconnects=0, connect_timeout=2)
+    told: list[psycopg.OperationalError] = []
+
+    async def listen() -> None:
+        with pytest.raises(psycopg.OperationalError) as caught:
+            async with postgres.listening("news"):
+                pass
+        told.append(caught.value)
+
+    own_postgres.pause()
+    await together(*[listen] * 8)
+    own_postgres.resume()
+    assert len(told) == 8
+    assert len(set(map(id, told))) < 8
+    async with postgres.listening("news") as ear:
+        assert ear.pid > 0
+
+
 def test_closing_wakes_everybody(postgres: Postgres, no_leaks: None) -> None:
     """And ends the thread."""
 

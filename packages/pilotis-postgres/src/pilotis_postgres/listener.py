@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
-from pilotis.bridge import Latch, drive, finish, reset_after_fork, run_blocking
+from pilotis.bridge import Latch, drive, finish, reset_after_fork
 from psycopg.sql import SQL, Identifier
 
 from pilotis_postgres.connections import connect
@@ -81,9 +81,10 @@ class Listener:
         """Have an ear on a line that works, where it is not on one already."""
         if ear.line is not None and not ear.line.is_cut:
             return
-        line = await run_blocking(self._current)
+        line = self._current()
         known = line.join(channel, ear)
         try:
+            await line.begun.wait()
             if not await known.wait(self._options.timeout):
                 raise NoAnswerError(f"no answer to LISTEN within {self._options.timeout:g} s")
             if line.error is not None:
@@ -94,10 +95,10 @@ class Listener:
         ear.line, ear.pid = line, line.pid
 
     def _current(self) -> Line:
-        """Blocks while connecting."""
+        """Return the line, which may be connecting still: those who come meanwhile share what becomes of it."""
         with self._lock:
             if self.line is None or self.line.is_cut:
-                self.line = Line(_connected(self._options))
+                self.line = Line(self._options)
             return self.line
 
 
@@ -110,20 +111,21 @@ class _Channel:
 
 
 class Line:
-    """A connection and the thread that it belongs to, from the first channel until it breaks."""
+    """A connection and the thread that it belongs to, which makes it, until it breaks."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, options: PostgresOptions) -> None:
         self.is_cut = False
         self.error: Exception | None = None
         """What broke it."""
-        self.ended = Latch()
-        self.pid = _server_process(connection)
-        self._connection = connection
+        self.begun, self.ended = Latch(), Latch()
+        """Whether it is connected, or has ended without."""
+        self.pid = 0
+        self._options = options
+        self._connection: Any = None
         self._lock = threading.Lock()
         self.channels: dict[str, _Channel] = {}
         self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._bell, self._ring = socket.socketpair()
-        connection.add_notify_handler(self._note)
         threading.Thread(target=self._work, daemon=True, name="pilotis-postgres-listener").start()
 
     def join(self, channel: str, ear: Ear) -> Latch:
@@ -136,6 +138,7 @@ class Line:
             entry.ears.append(ear)
             if self.is_cut:
                 entry.known.set()
+                ear.heard.set()
             return entry.known
 
     def leave(self, channel: str, ear: Ear) -> None:
@@ -165,6 +168,7 @@ class Line:
 
     def _work(self) -> None:
         try:
+            self._connect()
             while not self.is_cut:
                 self._turn()
         except Exception as error:
@@ -172,6 +176,12 @@ class Line:
             logger.log(logging.DEBUG if self.is_cut else logging.INFO, "stopped listening to PostgreSQL: %s", error)
         finally:
             self._end()
+
+    def _connect(self) -> None:
+        self._connection = drive(connect(self._options), "listen")
+        self._connection.add_notify_handler(self._note)
+        self.pid = _server_process(self._connection)
+        self.begun.set()
 
     def _turn(self) -> None:
         """Wait for an errand or for something that the server says, and see to both."""
@@ -199,7 +209,7 @@ class Line:
 
     def _end(self) -> None:
         self.is_cut = True
-        with suppress(psycopg.Error):
+        if self._connection is not None:
             self._connection.close()
         self._bell.close()
         self._ring.close()
@@ -208,16 +218,12 @@ class Line:
                 entry.known.set()
                 for ear in entry.ears:
                     ear.heard.set()
+        self.begun.set()
         self.ended.set()
 
 
 async def _left(line: Line, channel: str, ear: Ear) -> None:
     line.leave(channel, ear)
-
-
-def _connected(options: PostgresOptions) -> Any:
-    """Make a blocking connection, on whichever thread."""
-    return drive(connect(options), "listen")
 
 
 def _server_process(connection: Any) -> int:
