@@ -7,7 +7,6 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from pilotis.backoff import Backoff
 from pilotis.bridge import Latch
 from pilotis.errors import (
     AuthenticationError,
@@ -17,6 +16,8 @@ from pilotis.errors import (
     StorageFullError,
     UsageError,
 )
+from pilotis.findings import Finding
+from pilotis.modules.event.outages import Outage
 from pilotis.modules.event.outbox import ClaimedRow, Handed, OutboxKind
 from pilotis.modules.event.outlet import Outbox
 from pilotis.modules.event.provider import OutgoingEvent
@@ -25,7 +26,6 @@ from pilotis.runtime import Job
 
 logger = logging.getLogger("pilotis.event.relay")
 
-_OUTAGE = Backoff.exponential(0.1, maximum=5, jitter=0.2)
 _FIRST_LOOK = 0.001
 
 T = TypeVar("T")
@@ -55,6 +55,8 @@ class Relay:
         self._wake = Latch()
         self._next_look: float | None = None
         self._asking: list[Latch] = []
+        self._idle = self._outage("the relay of the outbox")
+        self._deaf = self._outage("the watch for commits of the outbox")
         self.handed_over = 0
         """How many rows it has handed over."""
 
@@ -102,6 +104,10 @@ class Relay:
             return False
         return await self._context.clock.wait(done, timeout) and not self._stopping
 
+    def findings(self) -> list[Finding]:
+        """Tell what keeps it from its work now."""
+        return [*self._idle.findings(), *self._deaf.findings()]
+
     # At work
 
     async def _run(self, kinds: Sequence[OutboxKind]) -> None:
@@ -110,15 +116,16 @@ class Relay:
             if self._stopping:
                 return
             asking = list(self._asking)
-            claimed = await self._persist(lambda: self._outbox.relay(kinds, self._hand_over))
+            claimed = await self._persist(lambda: self._outbox.relay(kinds, self._hand_over), self._idle)
             if claimed == 0:
                 self._answer(asking)
                 await self._rest()
 
     async def _watch(self) -> None:
-        await self._persist(lambda: self._outbox.watch(self._wake_up))
+        await self._persist(lambda: self._outbox.watch(self._wake_up), self._deaf)
 
     def _wake_up(self) -> None:
+        self._deaf.over()
         self._wake.set()
 
     def _answer(self, asking: Sequence[Latch]) -> None:
@@ -136,19 +143,22 @@ class Relay:
             self._next_look = 2 * wait
             await self._wake.wait(wait)  # real seconds: a test's clock does not move by itself
 
-    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Repeat a call until it succeeds: an outage of the bus or the database, logged once, slows it down."""
-        failures = 0
+    async def _persist(self, call: Callable[[], Awaitable[T]], outage: Outage) -> T | None:
+        """Repeat a call until it succeeds: an outage of the bus or the database slows it down."""
         while True:
             try:
-                return await call()
+                result = await call()
             except PilotisError as error:
-                failures += 1
-                if failures == 1:
-                    logger.warning("the relay of the outbox waits for what it needs: %s", error)
+                pause = outage.lasts(error)
                 if self._stopping:
                     return None
-                await self._context.clock.wait(self._halted, _OUTAGE.delay(failures))
+                await self._context.clock.wait(self._halted, pause)
+            else:
+                outage.over()
+                return result
+
+    def _outage(self, what: str) -> Outage:
+        return Outage(logger, self._context.clock, self._outbox.bus, what)
 
     # Handing over
 

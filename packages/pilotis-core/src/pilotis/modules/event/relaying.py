@@ -74,9 +74,14 @@ class Relaying(LaneOperations):
     ping = blocking(aping)
 
     async def afindings(self) -> list[Finding]:
-        """Tell what is wrong with lanes, and with the outbox where there is one; see `Outbox.findings`."""
+        """Tell what is wrong with lanes, and, where there is an outbox, with it; see `Outbox.findings`.
+
+        While the relay of this process waits for what it needs, that is told, and the outbox is not asked.
+        """
         found = await super().afindings()
-        return found if self._outbox is None else [*found, *await self._outbox.afindings()]
+        if self._outbox is None or self._relay is None:
+            return found
+        return [*found, *(self._relay.findings() or await self._outbox.afindings())]
 
     findings = blocking(afindings)
 
