@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,16 @@ from typing import Any
 import pytest
 from pilotis import Pilotis
 from pilotis.bridge import run_blocking
-from pilotis.errors import ConnectionFailedError, LockLostError, OperationTimeoutError
+from pilotis.errors import (
+    ConnectionFailedError,
+    LockLostError,
+    LockNotAcquiredError,
+    OperationError,
+    OperationTimeoutError,
+)
 from pilotis_testing.chaos import size
-from pilotis_testing.colours import Colour
+from pilotis_testing.clock import until
+from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
 from pilotis_testing.postgres import PostgresServer, tell
 
@@ -24,6 +32,12 @@ pytestmark = pytest.mark.slow
 PATIENCE = 60.0
 MODES = pytest.mark.parametrize("mode", ["transaction", "session", "table"])
 LEFT = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+WAITING = f"{LEFT} AND NOT granted"
+QUEUED = "SELECT count(*) FROM pilotis_locks_queue WHERE NOT reserved"
+CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pilotis' AND datname = current_database()"
+)
+TOLD = (LockNotAcquiredError, OperationTimeoutError, ConnectionFailedError)
 ROWS = "SELECT (SELECT count(*) FROM pilotis_locks) + (SELECT count(*) FROM pilotis_locks_queue)"
 
 
@@ -74,6 +88,72 @@ async def test_a_server_that_is_away_is_told_of(
             await locking.acquire("order:1", wait=PATIENCE)
     own_postgres.start()
     assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
+
+
+@MODES
+def test_a_silent_server_keeps_nobody_longer_than_its_wait(
+    own_postgres: PostgresServer, make_app: MakeApp, mode: str
+) -> None:
+    """Threads and tasks that wait are told while the server is silent; when it is back, all connections are."""
+    app = make_app(own_postgres.url, mode=mode, timeout=1, connect_timeout=2, reconnects=0, max_connections=8)
+    app.locking.migrate()
+    holder = app.locking.acquire("order:1", ttl=PATIENCE)
+    told: list[Exception] = []
+
+    async def wait() -> None:
+        try:
+            await app.locking.aacquire("order:1", wait=1)
+        except OperationError as error:
+            told.append(error)
+
+    async def wait_together() -> None:
+        await asyncio.gather(*[wait() for _ in range(4)])
+
+    def wait_alone() -> None:
+        with pytest.raises(OperationError) as caught:
+            app.locking.acquire("order:1", wait=1)
+        told.append(caught.value)
+
+    threads = [threading.Thread(target=wait_alone) for _ in range(4)]
+    threads.append(threading.Thread(target=lambda: asyncio.run(wait_together())))
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    own_postgres.pause()
+    for thread in threads:
+        thread.join(PATIENCE)
+    own_postgres.resume()
+    assert [] == [error for error in told if not isinstance(error, TOLD)]
+    assert len(told) == 8
+    assert holder.release() is True
+    leases = [app.locking.acquire(f"order:{number}", wait=PATIENCE) for number in range(8)]
+    assert [True] * 8 == [lease.release() for lease in leases]
+
+
+@MODES
+async def test_a_crowd_needs_few_connections(locks_url: str, make_app: MakeApp, mode: str, colour: Colour) -> None:
+    """Fifty who want one lock have it one after the other; and its holder lets go though they use all there are."""
+    locking = colour.voice(make_app(locks_url, mode=mode, max_connections=8).locking)
+    holder = await locking.acquire("order:1", ttl=PATIENCE)
+    inside: list[int] = []
+    served: list[int] = []
+
+    async def come(number: int) -> None:
+        async with locking.hold("order:1", wait=PATIENCE):
+            inside.append(number)
+            served.append(number)
+            assert inside == [number]
+            inside.clear()
+
+    async def let_go() -> None:
+        question, count = (QUEUED, 50) if mode == "table" else (WAITING, 7)
+        await run_blocking(until, lambda: tell(locks_url, question) == [(count,)], PATIENCE)
+        assert await holder.release() is True
+
+    await together(*(lambda number=number: come(number) for number in range(50)), let_go)
+    assert sorted(served) == list(range(50))
+    ((connections,),) = tell(locks_url, CONNECTIONS)
+    assert connections <= 2 * 8 + 2  # of locks, and of statements; the listener's, and that of renewals
 
 
 @pytest.mark.campaign
