@@ -1,4 +1,4 @@
-"""What is particular to the ledger in PostgreSQL: its table and indexes, what it forgets, and who is in whose way."""
+"""What is particular to the ledger in PostgreSQL: its table and indexes, and who is in whose way."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import pytest
 from msgspec.structs import replace
 from pilotis.bridge import blocking
 from pilotis.errors import ConnectionFailedError, InvalidInputError
-from pilotis.modules.notification.retention import FORGET_AT_ONCE, FORGET_EVERY
-from pilotis.providers import Context, LedgerEntry, LedgerQuery, Notification, ledger_searches, new_id
+from pilotis.providers import Context, LedgerEntry, LedgerQuery, ledger_searches
 from pilotis_store_postgres import PostgresLedger, PostgresLedgerOptions
 from pilotis_store_postgres.statements import statement
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.colours import together
+from pilotis_testing.ledger import new_entry
 from pilotis_testing.postgres import PgBouncer, PostgresServer
 from pilotis_testing.servers import free_port
-
-DAY = 86_400.0
 
 Make = Callable[..., PostgresLedger]
 
@@ -40,40 +38,7 @@ def make(postgres_url: str, clock: ManualClock) -> Iterator[Make]:
         blocking(PostgresLedger.close)(provider)
 
 
-def entry(clock: ManualClock, key: str | None = None, *, leased_until: float | None = None) -> LedgerEntry:
-    now = datetime.fromtimestamp(clock.time(), UTC)
-    known = Notification(
-        id=new_id(clock),
-        channel="email",
-        to="ada@example.com",
-        status="sent",
-        created_at=now,
-        updated_at=now,
-        idempotency_key=key,
-    )
-    return LedgerEntry(notification=known, message=b"{}", digest="d", leased_until=leased_until)
-
-
 # The table
-
-
-async def test_migrating_says_what_it_made(make: Make, colour: Colour) -> None:
-    """Once; opening makes it too, also for many at once."""
-    provider = make(table="notes")
-    [made] = await provider.migrate()
-    assert made.startswith("made the table notes at postgresql://")
-    assert [] == await provider.migrate()
-    await provider.close()
-
-
-async def test_many_make_the_table_at_once(make: Make, colour: Colour) -> None:
-    """One does, and all of them open."""
-    ledgers = [make() for _ in range(8)]
-    made = await together(*[provider.migrate for provider in ledgers])
-    assert 1 == sum(map(len, made))
-    for provider in ledgers:
-        await provider.open()
-        await provider.close()
 
 
 async def test_a_table_may_be_in_a_schema(make: Make, clock: ManualClock, colour: Colour) -> None:
@@ -81,7 +46,7 @@ async def test_a_table_may_be_in_a_schema(make: Make, clock: ManualClock, colour
     provider = make(table="mail.notes")
     await provider.postgres.execute("CREATE SCHEMA mail")
     await provider.open()
-    mine = entry(clock)
+    mine = new_entry(clock)
     await provider.record([mine])
     assert [mine] == await provider.read([mine.id])
     assert [(1,)] == await provider.postgres.execute("SELECT count(*) FROM mail.notes")
@@ -130,20 +95,6 @@ INSERT INTO pilotis_ledger VALUES (
 # Who is in whose way
 
 
-async def test_services_in_one_table_do_not_meet(make: Make, clock: ManualClock, colour: Colour) -> None:
-    """Each has its own keys, its own ids, and finds its own."""
-    shop, depot = make(), make(name="depot")
-    await shop.open()
-    await depot.open()
-    mine, theirs = entry(clock, "key"), entry(clock, "key")
-    assert [mine] == await shop.record([mine])
-    assert [theirs] == await depot.record([theirs])
-    assert [None] == await depot.read([mine.id])
-    assert [mine] == await shop.find(LedgerQuery(now=clock.time()))
-    await shop.close()
-    await depot.close()
-
-
 async def test_batches_in_opposite_orders_do_not_block_one_another(
     make: Make, clock: ManualClock, colour: Colour
 ) -> None:
@@ -151,7 +102,7 @@ async def test_batches_in_opposite_orders_do_not_block_one_another(
     provider = make()
     await provider.open()
     keys = [f"key {number}" for number in range(50)]
-    batches = [[entry(clock, key) for key in order] for order in (keys, keys[::-1]) * 4]
+    batches = [[new_entry(clock, key) for key in order] for order in (keys, keys[::-1]) * 4]
     held = await together(*[_recorder(provider, batch) for batch in batches])
     winners = {known.notification.idempotency_key: known for known in held[0]}
     assert all(winners[known.notification.idempotency_key] == known for batch in held for known in batch)
@@ -169,48 +120,6 @@ def _replacer(provider: PostgresLedger, entries: list[LedgerEntry]) -> Any:
     return lambda: provider.replace(entries)
 
 
-# Retention
-
-
-async def test_what_is_too_old_is_forgotten(make: Make, clock: ManualClock, colour: Colour) -> None:
-    """With its key, when something is recorded; what is being sent is not, however old."""
-    provider = make(retention=DAY)
-    await provider.open()
-    old = entry(clock, "key")
-    leased = entry(clock, leased_until=clock.time() + 3 * DAY)
-    left = entry(clock, leased_until=clock.time() + DAY)
-    await provider.record([old, leased, left])
-    clock.advance(DAY + FORGET_EVERY)
-    again = entry(clock, "key")
-    assert [again] == await provider.record([again])
-    assert [None, leased, None] == await provider.read([old.id, leased.id, left.id])
-    await provider.close()
-
-
-async def test_much_is_forgotten_bit_by_bit(make: Make, clock: ManualClock, colour: Colour) -> None:
-    """Each call deletes a bounded number, and the next one goes on."""
-    provider = make(retention=DAY)
-    await provider.open()
-    await provider.record([entry(clock) for _ in range(FORGET_AT_ONCE + 2)])
-    clock.advance(2 * DAY)
-    for left in (3, 2):
-        await provider.record([entry(clock)])
-        assert left == len(await provider.find(LedgerQuery(now=clock.time())))
-    await provider.close()
-
-
-async def test_without_retention_nothing_is_forgotten(make: Make, clock: ManualClock, colour: Colour) -> None:
-    """None keeps them for good."""
-    provider = make(retention=None)
-    await provider.open()
-    old = entry(clock)
-    await provider.record([old])
-    clock.advance(10_000 * DAY)
-    await provider.record([entry(clock)])
-    assert [old] == await provider.read([old.id])
-    await provider.close()
-
-
 # Trouble
 
 
@@ -220,10 +129,10 @@ async def test_a_restart_is_survived(
     """What was recorded is there, and the next verb finds a connection."""
     provider = make(url=own_postgres.url)
     await provider.open()
-    mine = entry(clock, "key")
+    mine = new_entry(clock, "key")
     await provider.record([mine])
     own_postgres.restart()
-    assert [mine] == await provider.record([entry(clock, "key")])
+    assert [mine] == await provider.record([new_entry(clock, "key")])
     await provider.close()
 
 
@@ -231,23 +140,12 @@ async def test_a_pooler_is_no_obstacle(make: Make, pgbouncer: PgBouncer, clock: 
     """One that lends its connections for a transaction: nothing is kept in a session."""
     provider = make(url=pgbouncer.url)
     await provider.open()
-    mine, other = entry(clock, "key"), entry(clock, "key")
+    mine, other = new_entry(clock, "key"), new_entry(clock, "key")
     assert [mine, mine] == await provider.record([mine, other])
     changed = replace(mine, version=2)
     assert [True] == await provider.replace([changed])
     assert [changed] == await provider.read([mine.id])
     assert [changed] == await provider.find(LedgerQuery(now=clock.time()))
-    await provider.close()
-
-
-async def test_an_error_text_may_hold_anything(make: Make, clock: ManualClock, colour: Colour) -> None:
-    """Zero bytes too, which PostgreSQL takes in no text."""
-    provider = make()
-    await provider.open()
-    mine = entry(clock)
-    odd = replace(mine, notification=replace(mine.notification, error="a\0b 👋 \x1f"))
-    assert [odd] == await provider.record([odd])
-    assert [odd] == await provider.read([odd.id])
     await provider.close()
 
 
