@@ -31,6 +31,11 @@ class Raw:
         return [entry["Key"] for entry in self.ask("list_objects_v2").get("Contents", ())]
 
     @property
+    def files(self) -> list[str]:
+        """Of all objects but ours."""
+        return [name for name in self.names if not name.startswith(".pilotis/")]
+
+    @property
     def uploads(self) -> list[str]:
         """The names of what is being sent in parts."""
         return [upload["Key"] for upload in self.ask("list_multipart_uploads").get("Uploads", ())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ MIB = 1024 * 1024
 def endless() -> Iterator[bytes]:
     while True:
         yield bytes(MIB)
+        time.sleep(0.02)  # whoever looks on keeps it all
 
 
 def resident() -> float:
@@ -39,15 +41,15 @@ async def grown(files: Any, size: int) -> dict[str, float]:
     return {"put": put - before, "get": resident() - before}
 
 
-def main(what: str, options: str, colour: Colour, size: int = 0) -> None:
+def main(what: str, options: str, colour: Colour, of: str) -> None:
     store = FileStore(S3Files(S3FilesOptions(**json.loads(options))))
     files: Any = colour.voice(store)
     if what == "endless":
-        colour.run(files.put("a.bin", endless()))
+        colour.run(files.put(of, endless()))
     else:
-        print(json.dumps(colour.run(grown(files, size))))
+        print(json.dumps(colour.run(grown(files, int(of)))))
     store.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Colour(sys.argv[3]), *map(int, sys.argv[4:]))
+    main(sys.argv[1], sys.argv[2], Colour(sys.argv[3]), sys.argv[4])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import (
     AuthenticationError,
     ConflictError,
@@ -151,6 +154,31 @@ async def test_the_prefix_is_a_folder(store: Any, raw: Any) -> None:
     await files.delete("b", "large.bin")
     assert 1 == await files.sweep(older_than=0)
     assert ["a", "shopping/a"] == raw.names
+
+
+async def test_a_listing_that_leads_nowhere(files: Any, raw: Any) -> None:
+    """A server that tells of more, and not where, or again and again of the same, is not asked for ever."""
+    await files.put("a", b"1")
+    for told in (b"", b"<NextContinuationToken>1</NextContinuationToken>"):
+        with telling_of_more(files, told), pytest.raises(OperationError, match="not where it goes on"):
+            [info async for info in files.list()]
+
+
+@contextmanager
+def telling_of_more(files: Any, told: bytes) -> Generator[None]:
+    def tell(response_dict: Any, **_: object) -> None:
+        body = response_dict["body"].replace(b"<IsTruncated>false", b"<IsTruncated>true")
+        response_dict["body"] = body.replace(b"</ListBucketResult>", told + b"</ListBucketResult>")
+
+    def forget(params: Any, **_: object) -> None:
+        params.pop("ContinuationToken", None)  # moto takes none that it did not make
+
+    events = files.native(BaseClient).meta.events
+    events.register("before-parse.s3.ListObjectsV2", tell)
+    events.register("before-parameter-build.s3.ListObjectsV2", forget)
+    yield
+    events.unregister("before-parse.s3.ListObjectsV2", tell)
+    events.unregister("before-parameter-build.s3.ListObjectsV2", forget)
 
 
 # Copying

@@ -38,6 +38,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"public_url": "cdn.example"}, "public_url: expected a URL"),
     ({"region": "eu west"}, "region"),
     ({"acl": "private\r\nX: y"}, "acl"),
+    ({"cache_control": "private\r\nX: y"}, "cache_control: expected"),
+    ({"cache_control": ""}, "cache_control"),
     ({"access_key_id": "AKIA\r\nX: y", "secret_access_key": "hidden"}, "access_key_id: expected ASCII"),
     ({"access_key_id": "AKIA", "secret_access_key": "hidden\n"}, "secret_access_key: expected ASCII"),
     (

@@ -7,13 +7,19 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pilotis import FileStore
 from pilotis.bridge import run_blocking
+from pilotis_file_s3 import copying
 from pilotis_testing.chaos import eventually, size
 from pilotis_testing.clock import until
+from pilotis_testing.colours import Colour
 from pilotis_testing.s3 import S3Space, Trouble
 
 pytestmark = pytest.mark.slow
@@ -103,16 +109,92 @@ async def test_somebody_else_sweeps_too(files: Any, s3: S3Space, raw: Any) -> No
     assert 1 == await files.sweep(older_than=0)
 
 
-async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour: Any) -> None:
-    """No file appears, the old one stays, and `sweep` removes what was sent."""
-    await files.put("a.bin", b"old")
-    script = [sys.executable, str(HERE / "s3_worker.py"), "endless", json.dumps(s3.options), colour.value]
+async def test_a_file_that_is_being_copied_is_left_alone(
+    files: Any, s3: S3Space, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before anybody knows the id of its upload."""
+    monkeypatch.setattr(copying, "LARGEST_AT_ONCE", MIB)
+    await files.put("a.bin", LARGE)
+    info = await files.stat("a.bin")
+    for operation in ("CreateMultipartUpload", "UploadPartCopy", "CompleteMultipartUpload"):
+        gate = threading.Event()
+        s3.proxy.trouble(operation, Trouble(hold=gate))
+        sweeping = threading.Thread(target=_sweep_when_more, args=(files._thing, s3, operation, gate))
+        sweeping.start()
+        copied = await files.copy("a.bin", f"{operation}.bin")
+        await run_blocking(sweeping.join)
+        assert info.sha256 == copied.sha256
+    assert [] == raw.uploads
+
+
+def _sweep_when_more(files: FileStore, s3: S3Space, operation: str, gate: threading.Event) -> None:
+    before = s3.proxy.count(operation)
+    until(lambda: s3.proxy.arrived(operation) > before)
+    asyncio.run(files.asweep(older_than=0))
+    gate.set()
+
+
+async def test_a_writer_that_begins_is_left_alone(files: Any, s3: S3Space, raw: Any) -> None:
+    """Its upload is there before its id is known here: it is told by its name."""
+    s3.proxy.trouble("CreateMultipartUpload", Trouble(drip=1))
+    swept: list[int] = []
+
+    def sweep() -> None:
+        until(lambda: raw.uploads == ["a.bin"])
+        swept.append(asyncio.run(files._thing.asweep(older_than=0)))
+
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    await files.put("a.bin", LARGE)
+    await run_blocking(sweeping.join)
+    assert [0] == swept
+    assert LARGE == await files.read("a.bin")
+
+
+@contextmanager
+def writing(s3: S3Space, colour: Colour, key: str) -> Generator[None]:
+    """Have a process of its own write to a file for the length of a block, and be killed as `kill -9` does."""
+    options = json.dumps({**s3.options, "part_size": 5 * MIB})
+    script = [sys.executable, str(HERE / "s3_worker.py"), "endless", options, colour.value, key]
     with subprocess.Popen(script) as writer:
-        eventually(lambda: s3.proxy.count("UploadPart") > 2)
-        writer.kill()
+        try:
+            yield
+        finally:
+            writer.kill()
+
+
+def sends_on(s3: S3Space) -> None:
+    """Wait until more parts have come than were under way."""
+    before = s3.proxy.count("UploadPart")
+    eventually(lambda: s3.proxy.count("UploadPart") > before + 4)
+
+
+def last_part(raw: Any, key: str) -> float:
+    """Return when the last part of a file came that is being written."""
+    (upload,) = raw.ask("list_multipart_uploads", Prefix=key)["Uploads"]
+    parts = raw.ask("list_parts", Key=key, UploadId=upload["UploadId"])["Parts"]
+    return max(part["LastModified"].timestamp() for part in parts)
+
+
+async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour: Colour) -> None:
+    """No file appears, the old one stays, and `sweep` removes what was sent, once it is old enough.
+
+    That of another process, which has sent something since, is left alone.
+    """
+    await files.put("a.bin", b"old")
+    with writing(s3, colour, "a.bin"):
+        eventually(lambda: s3.proxy.count("UploadPart") > 1)
+    eventually(lambda: s3.proxy.is_idle)
+    end = last_part(raw, "a.bin")
+    with writing(s3, colour, "b.bin"):
+        eventually(lambda: time.time() > end + 2)
+        sends_on(s3)
+        assert 0 == await files.sweep(older_than=3600)
+        assert 1 == await files.sweep(older_than=time.time() - (end + 1))
+        assert ["b.bin"] == raw.uploads
+        sends_on(s3)
     eventually(lambda: s3.proxy.is_idle)
     assert ["a.bin"] == raw.names
-    assert ["a.bin"] == raw.uploads
     assert b"old" == await files.read("a.bin")
     assert 1 == await files.sweep(older_than=0)
     assert [] == raw.uploads

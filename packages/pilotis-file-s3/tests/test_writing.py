@@ -17,9 +17,10 @@ from pilotis.errors import (
     InvalidInputError,
     ThrottledError,
 )
-from pilotis_file_s3 import uploading
+from pilotis_file_s3 import copying, multipart
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, soon
+from pilotis_testing.file_links import STORED, send
 from pilotis_testing.s3 import S3Space, Trouble
 
 pytestmark = pytest.mark.slow
@@ -170,8 +171,9 @@ async def test_slow_down(files: Any, s3: S3Space, raw: Any) -> None:
 @pytest.mark.parametrize("attempts", [1, 2])
 async def test_a_lost_answer(store: Any, s3: S3Space, raw: Any, content: bytes, attempts: int) -> None:
     """A file that is stored although the answer was lost is stored: with `if_absent` too, and when it is sent again."""
-    s3.proxy.trouble("PutObject" if content == b"small" else "CompleteMultipartUpload", LOST)
     files = store(attempts=attempts)
+    await files.put("other.bin", b"", if_absent=True)
+    s3.proxy.trouble("PutObject" if content == b"small" else "CompleteMultipartUpload", LOST)
     info = await files.put("a.bin", iter([content]), if_absent=True)
     assert info == await files.stat("a.bin")
     assert content == await files.read("a.bin")
@@ -214,19 +216,23 @@ async def test_somebody_else_creates_it_meanwhile(files: Any, s3: S3Space, raw: 
 
     with pytest.raises(AlreadyExistsError):
         await files.put("a.bin", racing(), if_absent=True)
-    assert (["a.bin"], []) == (raw.names, raw.uploads)
+    assert ([".pilotis/if-absent", "a.bin"], []) == (raw.names, raw.uploads)
     assert b"theirs" == await files.read("a.bin")
 
 
 async def test_too_many_parts(files: Any, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3 takes 10,000 parts. Where the size is known they are larger; where it is not, more are refused with advice."""
-    monkeypatch.setattr(uploading, "MOST_PARTS", 2)
+    monkeypatch.setattr(multipart, "MOST_PARTS", 2)
+    monkeypatch.setattr(copying, "LARGEST_AT_ONCE", MIB)
+    monkeypatch.setattr(copying, "PART", PART)
     await files.put("known.bin", LARGE)
     assert LARGE == await files.read("known.bin")
+    await files.move("known.bin", "copied.bin")
+    assert LARGE == await files.read("copied.bin")
     with pytest.raises(InvalidInputError, match="part_size"):
         await files.put("unknown.bin", pieces())
     assert [] == raw.uploads
-    assert ["known.bin"] == [info.key async for info in files.list()]
+    assert ["copied.bin"] == [info.key async for info in files.list()]
 
 
 async def test_an_abort_that_fails_is_told(files: Any, s3: S3Space) -> None:
@@ -278,6 +284,19 @@ async def test_acls(store: Any, s3: S3Space, acl: Any, access: str, sent: str | 
         if seen.operation in ("PutObject", "CreateMultipartUpload", "CopyObject") and ".pilotis" not in seen.key
     ]  # fmt: skip
     assert access == (await files.stat("c.bin")).access
+
+
+async def test_what_files_say_of_caches(store: Any, raw: Any) -> None:
+    """What the option says, of files that are put at once, in parts or with a link, and of their copies."""
+    files = store(cache_control="public, max-age=60")
+    await files.put("a.bin", b"1")
+    await files.put("b.bin", LARGE)
+    await files.copy("a.bin", "c.bin")
+    for key, size in (("d.bin", None), ("e.bin", 10)):
+        assert (await send(files, await files.signed_upload(key, max_size=size), b"1")).status in STORED
+    assert ["public, max-age=60"] * 5 == [raw.ask("head_object", Key=key).get("CacheControl") for key in raw.files]
+    await store().put("a.bin", b"1")
+    assert "CacheControl" not in raw.ask("head_object", Key="a.bin")
 
 
 async def test_metadata_have_to_fit(files: Any) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 from pilotis.errors import InvalidInputError, NotFoundError, PilotisError
 from pilotis.modules.file.types import Access
-from pilotis.providers import finish, run_blocking
+from pilotis.providers import finish, reset_after_fork, run_blocking
 
 from pilotis_file_s3.connection import Connection
 from pilotis_file_s3.errors import is_code
@@ -19,7 +19,8 @@ from pilotis_file_s3.records import ELSEWHERE, NOTES, RESERVED, UNSPEAKABLE, Not
 
 LONGEST_NAME = 1024
 
-_FAILURES = (ClientError, BotoCoreError, PilotisError)
+FAILURES = (ClientError, BotoCoreError, PilotisError)
+"""What requests raise."""
 
 
 class Bucket:
@@ -29,6 +30,29 @@ class Bucket:
         self.connection = connection
         self.options = options
         self.folder = options.folder
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """What the parent is writing is the parent's."""
+        self._at_work: dict[object, tuple[str, ...]] = {}
+
+    @contextmanager
+    def at_work(self, *names: str) -> Generator[None]:
+        """Have sweeping leave alone, for the length of a block, what is sent to an object, or the digest of a write.
+
+        Told by its name, an upload is left alone from before S3 makes it: nobody has its id then.
+        """
+        work = object()
+        self._at_work[work] = names
+        try:
+            yield
+        finally:
+            self._at_work.pop(work, None)  # it is not there in a child that was forked meanwhile
+
+    def is_at_work(self, name: str) -> bool:
+        """Tell whether this process is writing to an object, or the digest of a write."""
+        return any(name in names for names in list(self._at_work.values()))
 
     def name_of(self, key: str) -> str:
         """Return the name of the object that holds a file.
@@ -50,6 +74,11 @@ class Bucket:
         """Return what a request says of the ACL: nothing, where the bucket's own rules do."""
         acl = self.options.canned or ("public-read" if self.options.acl is True and access == "public" else None)
         return {} if acl is None else {"ACL": acl}
+
+    @property
+    def caching(self) -> dict[str, str]:
+        """What a request says of caches."""
+        return {} if self.options.cache_control is None else {"CacheControl": self.options.cache_control}
 
     async def head(self, key: str) -> Mapping[str, Any] | None:
         """Return what S3 says of a file; None where there is none."""
@@ -81,7 +110,7 @@ class Bucket:
         """
         try:
             return (await finish(run_blocking(send)))["ETag"]
-        except _FAILURES:
+        except FAILURES:
             answer = await finish(self.look(key, id))
             if answer is None:
                 raise
@@ -91,7 +120,7 @@ class Bucket:
         """Return what S3 says of a file if it is what the write of that id stored; None also where it does not tell."""
         try:
             return await self.written(key, id)
-        except _FAILURES:
+        except FAILURES:
             return None  # what is to be told is why it could not be stored
 
     # Notes: the digests of files that were sent in parts
@@ -109,14 +138,17 @@ class Bucket:
 
     async def note(self, name: str) -> Note | None:
         """Return a note; None where there is none, or what is there is none of ours."""
+        return await run_blocking(self._read_note, name)
+
+    def _read_note(self, name: str) -> Note | None:
         try:
-            answer = await self.connection.ask("get_object", Key=name)
+            answer = self.connection.ask_now("get_object", Key=name)
         except ClientError as error:
             if is_code(error, "404", "NoSuchKey"):
                 return None
             raise
         with answer["Body"] as body, suppress(msgspec.DecodeError, UnicodeDecodeError):
-            return msgspec.json.decode(await run_blocking(body.read), type=Note)
+            return msgspec.json.decode(body.read(), type=Note)
         return None
 
     def put_note(self, id: str, note: Note) -> None:
@@ -128,14 +160,14 @@ class Bucket:
         self.connection.ask_now("delete_object", Key=self.note_name(id))
 
 
-async def clean_up(error: BaseException, cleaning: Coroutine[Any, Any, None]) -> None:
+async def clean_up(error: BaseException, cleaning: Coroutine[Any, Any, object]) -> None:
     """See through what removes the traces of what failed. If that fails too, it is a note of the error.
 
     In its place it would hide what happened, and that a caller was cancelled.
     """
     try:
         await finish(cleaning)
-    except _FAILURES as failure:
+    except FAILURES as failure:
         error.add_note(f"what was sent could not be removed, and is left to sweep: {failure}")
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any, cast
 
-from botocore.exceptions import ClientError, NoCredentialsError  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
+    ClientError,
+    ConnectTimeoutError,
+    HTTPClientError,
+    NoCredentialsError,
+)
 from pilotis.providers import reset_after_fork, run_blocking
 
-from pilotis_file_s3.errors import told
+from pilotis_file_s3.errors import is_expired, told
 from pilotis_file_s3.options import S3FilesOptions
+from pilotis_file_s3.parts import Part
 
 
 class Connection:
@@ -45,18 +52,37 @@ class Connection:
         return await run_blocking(partial(self.ask_now, operation, **parameters))
 
     def ask_now(self, operation: str, **parameters: Any) -> Any:
-        """Do the same on this thread."""
+        """Do the same on this thread. Where credentials have expired, it is sent again with new ones, once."""
+        client = self.client
         try:
-            return getattr(self.client, operation)(Bucket=self._options.bucket, **parameters)
+            return self._send(client, operation, parameters)
         except ClientError as error:
-            explained = told(error)
+            if not (is_expired(error) and self._renew(client)):
+                raise
+        if isinstance(body := parameters.get("Body"), Part):
+            body.seek(0)
+        return self._send(self.client, operation, parameters)
+
+    def _send(self, client: Any, operation: str, parameters: Mapping[str, Any]) -> Any:
+        try:
+            return getattr(client, operation)(Bucket=self._options.bucket, **parameters)
+        except (ClientError, HTTPClientError, ConnectTimeoutError) as error:
+            explained = told(error, self._options)
             if explained is error:
                 raise
             raise explained from error
 
-    def paginator(self, operation: str) -> Any:
-        """Return what turns the pages of a listing."""
-        return self.client.get_paginator(operation)
+    def _renew(self, client: Any) -> bool:
+        """Have another client take the place of one whose credentials have expired, if it can have other ones.
+
+        boto3 renews those of which it knows when they end. Clocks, and who rotates a profile, know better.
+        """
+        if self._lent is not None or (self._options.access_key_id is not None and self._options.role_arn is None):
+            return False
+        with self._lock:
+            if self._client is client:  # the first of those that failed with it
+                self._client = None
+        return True
 
     def close(self) -> None:
         """Close our own client. The next use makes another one."""

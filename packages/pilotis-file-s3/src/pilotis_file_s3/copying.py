@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
-from pilotis.providers import FileInfo, finish, run_blocking, run_blocking_with_undo
+from pilotis.providers import FileInfo, finish, run_blocking
 
-from pilotis_file_s3.abreast import Abreast
-from pilotis_file_s3.bucket import Bucket, clean_up
-from pilotis_file_s3.errors import is_code
+from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.multipart import Multipart, or_given_up, part_size
 from pilotis_file_s3.records import Record, metadata_of, record_of, told_info, users_metadata
 
 LARGEST_AT_ONCE = 5 * 1024**3
@@ -48,37 +46,23 @@ async def _in_parts(
 ) -> str:
     """Copy what has a size, under the id of its record."""
     size, id = what
-    ask = partial(bucket.connection.ask_now, Key=bucket.name_of(key))
-    begin = partial(ask, "create_multipart_upload", **facts)
-    upload = (await run_blocking_with_undo(begin, lambda made: _abort(ask, made["UploadId"])))["UploadId"]
-    etags: dict[int, str] = {}
+    name = bucket.name_of(key)
+    upload = Multipart(bucket, key)
 
-    def send(number: int, start: int) -> None:
-        span = f"bytes={start}-{min(start + PART, size) - 1}"
-        part = ask("upload_part_copy", UploadId=upload, PartNumber=number, CopySourceRange=span, **place)
-        etags[number] = part["CopyPartResult"]["ETag"]
+    def send(span: str, at: dict[str, Any]) -> str:
+        part = bucket.connection.ask_now("upload_part_copy", Key=name, CopySourceRange=span, **at, **place)
+        return part["CopyPartResult"]["ETag"]
 
-    sending = Abreast(bucket.options.concurrency)
-    try:
-        for number, start in enumerate(range(0, size, PART), 1):
-            await sending.call(partial(send, number, start))
-        await sending.all()
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
-        complete = partial(ask, "complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts})
-        return await bucket.appear(key, id, complete)
-    except BaseException as error:
-        await clean_up(error, _give_up(sending, partial(_abort, ask, upload)))
-        raise
+    with bucket.at_work(name, id):
+        await upload.begin(**facts)
+        async with or_given_up(upload):
+            for span in _spans(size):
+                await upload.send(partial(send, span))
+            await upload.sent()
+            return await bucket.appear(key, id, upload.complete)
 
 
-async def _give_up(sending: Abreast, abort: partial[None]) -> None:
-    await sending.ended()
-    await run_blocking(abort)
-
-
-def _abort(ask: partial[Any], upload: str) -> None:
-    try:
-        ask("abort_multipart_upload", UploadId=upload)
-    except ClientError as error:
-        if not is_code(error, "NoSuchUpload", "404"):
-            raise
+def _spans(size: int) -> Iterator[str]:
+    part = part_size(PART, size)
+    for start in range(0, size, part):
+        yield f"bytes={start}-{min(start + part, size) - 1}"

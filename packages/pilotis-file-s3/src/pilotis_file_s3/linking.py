@@ -52,6 +52,8 @@ def _putting(bucket: Bucket, link: Link, seconds: int) -> SignedUpload:
         wanted["ContentType"] = headers["Content-Type"] = link.content_type
     if bucket.options.canned is not None:
         wanted["ACL"] = headers["x-amz-acl"] = bucket.options.canned
+    if bucket.options.cache_control is not None:
+        wanted["CacheControl"] = headers["Cache-Control"] = bucket.options.cache_control
     return SignedUpload(url=_presigned(bucket, "put_object", wanted, seconds), method="PUT", headers=headers)
 
 
@@ -64,6 +66,8 @@ def _posting(bucket: Bucket, link: Link, seconds: int) -> SignedUpload:
         fields["Content-Type"] = link.content_type
     if bucket.options.canned is not None:
         fields["acl"] = bucket.options.canned
+    if bucket.options.cache_control is not None:
+        fields["Cache-Control"] = bucket.options.cache_control
     conditions: list[Any] = [["content-length-range", 0, link.max_size], *({name: it} for name, it in fields.items())]
     made = bucket.connection.client.generate_presigned_post(
         bucket.options.bucket, name, Fields=fields, Conditions=conditions, ExpiresIn=seconds

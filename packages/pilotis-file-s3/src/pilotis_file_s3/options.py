@@ -18,6 +18,7 @@ SMALLEST_PART = 5 * MIB
 LARGEST_PART = 5 * 1024 * MIB
 
 _WORD = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_HEADER = re.compile(r"[!-~]+( [!-~]+)*")
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -42,6 +43,8 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How links that never expire begin, such as the address of a CDN before the bucket."""
     acl: bool | str = True
     """True: public files have the ACL `public-read`. False: no ACLs. Text: every file has that canned ACL."""
+    cache_control: str | None = None
+    """What every file says of caches, such as `public, max-age=31536000`. By default nothing."""
     access_key_id: str | None = None
     """By default boto3 finds credentials: in the environment, in its files, in the role of the machine."""
     secret_access_key: Secret | None = None
@@ -77,6 +80,8 @@ class S3FilesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise InvalidInputError(
                 "acl: expected true, false or the name of a canned ACL such as 'authenticated-read'"
             )
+        if self.cache_control is not None and not _HEADER.fullmatch(self.cache_control):
+            raise InvalidInputError("cache_control: expected what a header holds, such as 'public, max-age=31536000'")
         if not SMALLEST_PART <= self.part_size <= LARGEST_PART:
             raise InvalidInputError(
                 f"part_size: expected {SMALLEST_PART} to {LARGEST_PART} (5 MiB to 5 GiB), got {self.part_size}"

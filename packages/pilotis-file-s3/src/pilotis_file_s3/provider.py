@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from enum import Flag
 from typing import Any, ClassVar, Literal
 
@@ -16,20 +16,20 @@ from pilotis.providers import (
     Link,
     SignedUpload,
     WriteRequest,
-    reset_after_fork,
     run_blocking,
 )
 from pilotis.settings.secrets import mask_url
 
-from pilotis_file_s3 import copying, errors, linking, sweeping, uploading
-from pilotis_file_s3.bucket import Bucket, clean_up
+from pilotis_file_s3 import copying, deleting, errors, linking, sweeping, uploading
+from pilotis_file_s3.bucket import Bucket
+from pilotis_file_s3.conditions import Conditions
 from pilotis_file_s3.connection import Connection
+from pilotis_file_s3.listing import pages_of
+from pilotis_file_s3.multipart import part_size
 from pilotis_file_s3.options import S3FilesOptions
 from pilotis_file_s3.parts import parts_of
 from pilotis_file_s3.reading import Reading
 from pilotis_file_s3.records import folder_info, is_key, listed_info, told_info
-
-_MOST_DELETED = 1000
 
 
 class S3Files(FileProvider):
@@ -55,12 +55,7 @@ class S3Files(FileProvider):
         super().__init__(options, client=client, async_client=async_client)
         self._connection = Connection(self.options, client)
         self._bucket = Bucket(self._connection, self.options)
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """What the parent is writing is the parent's."""
-        self._living: set[str] = set()
+        self._conditions = Conditions(self._bucket)
 
     @property
     def address(self) -> str:
@@ -92,32 +87,25 @@ class S3Files(FileProvider):
     # Files
 
     async def write(self, key: str, chunks: Chunks, request: WriteRequest) -> FileInfo:
-        if request.if_absent and await self._bucket.head(key) is not None:
-            raise AlreadyExistsError(f"there is a file {key!r} already")
-        size = uploading.part_size(self.options.part_size, request.size)
+        if request.if_absent:
+            await self._check_absent(key)
+        size = part_size(self.options.part_size, request.size)
         async with aclosing(parts_of(chunks, size)) as parts:
             part, is_last = await anext(parts)
             if is_last:
                 return await uploading.put(self._bucket, key, part, request, sha256=chunks.sha256, now=self._now())
-            async with self._upload(key, request) as upload:
+            async with uploading.uploading(self._bucket, key, request, self._now()) as upload:
                 await upload.send(part)
                 while not is_last:
                     part, is_last = await anext(parts)
                     await upload.send(part)
                 return await upload.complete(chunks.size, chunks.sha256)
 
-    @asynccontextmanager
-    async def _upload(self, key: str, request: WriteRequest) -> AsyncGenerator[uploading.Upload]:
-        """Begin a file in parts, and give it up if the block raises."""
-        upload = await uploading.Upload.begin(self._bucket, key, request, self._now())
-        self._living |= upload.ids
-        try:
-            yield upload
-        except BaseException as error:
-            await clean_up(error, upload.give_up())
-            raise
-        finally:
-            self._living -= upload.ids
+    async def _check_absent(self, key: str) -> None:
+        """Before anything is sent; what others create meanwhile is told by S3."""
+        if await self._bucket.head(key) is not None:
+            raise AlreadyExistsError(f"there is a file {key!r} already")
+        await self._conditions.check()
 
     async def read(self, key: str, start: int, end: int | None) -> AsyncGenerator[bytes]:
         if end is not None and end <= start:
@@ -133,7 +121,7 @@ class S3Files(FileProvider):
 
     async def list(self, prefix: str, delimiter: str | None) -> AsyncGenerator[FileInfo]:
         wanted = {"Prefix": self._bucket.folder + prefix, **({} if delimiter is None else {"Delimiter": delimiter})}
-        async for page in sweeping.pages_of(self._bucket, "list_objects_v2", **wanted):
+        async for page in pages_of(self._bucket, "list_objects_v2", **wanted):
             for info in sorted(self._listed(page), key=lambda info: info.key):
                 yield info
 
@@ -147,17 +135,10 @@ class S3Files(FileProvider):
         return await copying.copy(self._bucket, source, target, self._now())
 
     async def remove(self, keys: Sequence[str]) -> dict[str, Exception]:
-        names = {self._bucket.name_of(key): key for key in keys}
-        failures: dict[str, Exception] = {}
-        for position in range(0, len(names), _MOST_DELETED):
-            batch = [{"Key": name} for name in [*names][position : position + _MOST_DELETED]]
-            answer = await self._connection.ask("delete_objects", Delete={"Objects": batch, "Quiet": True})
-            for error in answer.get("Errors", ()):
-                failures[names[error["Key"]]] = errors.refused(error["Code"], error.get("Message", ""))
-        return failures
+        return await deleting.remove(self._bucket, keys)
 
     async def sweep(self, older_than: float) -> int:
-        return await sweeping.sweep(self._bucket, self._now() - older_than, self._living)
+        return await sweeping.sweep(self._bucket, self._now() - older_than)
 
     async def sign(self, link: Link) -> SignedUpload:
         return await run_blocking(linking.sign, self._bucket, link, self._now())

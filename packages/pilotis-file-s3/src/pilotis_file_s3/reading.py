@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import ClientError, ReadTimeoutError  # pyright: ignore[reportMissingTypeStubs]
+from pilotis.bridge import THREADS
 from pilotis.errors import ConflictError, OperationError
 from pilotis.modules.file.types import CHUNK_SIZE
 from pilotis.providers import run_blocking, run_blocking_with_undo
 
 from pilotis_file_s3.bucket import Bucket, absent
-from pilotis_file_s3.errors import BROKEN, is_code
+from pilotis_file_s3.errors import BROKEN, is_code, told
 
 MOST_BREAKS = 3
 """How often in a row a connection may break without a byte."""
+
+_HURRY_SECONDS = 0.001
 
 
 class Reading:
@@ -28,6 +33,8 @@ class Reading:
         self._end = end
         self._answer: Mapping[str, Any] = {}
         self._breaks = 0
+        self._busy = threading.Lock()
+        """Held while a thread reads: one whose caller was cancelled may still be at it."""
         # Only what is read whole can be compared with the digest of the whole.
         self._digest = hashlib.sha256() if start == 0 and end is None else None
 
@@ -39,7 +46,7 @@ class Reading:
             while chunk := await self._pull():
                 yield chunk
         finally:
-            self._answer["Body"].close()
+            self._leave()
         await self._verify()
 
     async def _open(self) -> bool:
@@ -95,11 +102,37 @@ class Reading:
                 return chunk
 
     def _read(self) -> bytes:
-        chunk: bytes = self._answer["Body"].read(CHUNK_SIZE)
+        with self._busy:
+            chunk = self._read_now()
         self._position += len(chunk)
         if self._digest is not None:
             self._digest.update(chunk)
         return chunk
+
+    def _read_now(self) -> bytes:
+        try:
+            return self._answer["Body"].read(CHUNK_SIZE)
+        except ReadTimeoutError as error:
+            raise told(error, self._bucket.options) from error
+
+    def _leave(self) -> None:
+        """Close the connection: at once, or when the thread is done that still reads from it, which is hurried."""
+        if self._busy.acquire(blocking=False):
+            self._close_held()
+            return
+        with suppress(AttributeError):  # all has come meanwhile
+            self._answer["Body"].set_socket_timeout(_HURRY_SECONDS)
+        THREADS.submit(self._close_later)
+
+    def _close_later(self) -> None:
+        self._busy.acquire()
+        self._close_held()
+
+    def _close_held(self) -> None:
+        try:
+            _close(self._answer)
+        finally:
+            self._busy.release()
 
     async def _verify(self) -> None:
         if self._digest is None:

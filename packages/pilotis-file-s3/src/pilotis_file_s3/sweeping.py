@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
-from pilotis.providers import run_blocking
 
 from pilotis_file_s3.bucket import Bucket
 from pilotis_file_s3.errors import is_code
+from pilotis_file_s3.listing import pages_of
 from pilotis_file_s3.records import NOTES, Note, is_key
 
 
-async def sweep(bucket: Bucket, before: float, living: Container[str]) -> int:
+async def sweep(bucket: Bucket, before: float) -> int:
     """Remove what nobody has touched since `before` (seconds since 1970), and return how many things.
 
-    S3 does not know who writes. An upload is taken for left when no part has come since, and it is none of `living`:
-    the ids of those under way in this process.
+    S3 does not know who writes. An upload is taken for left when no part has come since, and this process is not
+    writing to the same object.
     """
-    return await _sweep_uploads(bucket, before, living) + await _sweep_notes(bucket, before, living)
+    return await _sweep_uploads(bucket, before) + await _sweep_notes(bucket, before)
 
 
-async def _sweep_uploads(bucket: Bucket, before: float, living: Container[str]) -> int:
+async def _sweep_uploads(bucket: Bucket, before: float) -> int:
     removed = 0
-    pages = pages_of(bucket, "list_multipart_uploads", Prefix=bucket.folder)
-    async for page in pages:
+    async for page in pages_of(bucket, "list_multipart_uploads", Prefix=bucket.folder):
         for upload in page.get("Uploads", ()):
             place = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-            if upload["Initiated"].timestamp() > before or upload["UploadId"] in living:
+            if upload["Initiated"].timestamp() > before or bucket.is_at_work(upload["Key"]):
                 continue
             if await _last_part(bucket, place) <= before:
                 removed += await _abort(bucket, place)
@@ -58,11 +56,11 @@ async def _abort(bucket: Bucket, place: Mapping[str, str]) -> int:
     return 1
 
 
-async def _sweep_notes(bucket: Bucket, before: float, living: Container[str]) -> int:
+async def _sweep_notes(bucket: Bucket, before: float) -> int:
     removed = 0
     async for page in pages_of(bucket, "list_objects_v2", Prefix=bucket.folder + NOTES):
         for entry in page.get("Contents", ()):
-            if entry["LastModified"].timestamp() > before or entry["Key"].rpartition("/")[2] in living:
+            if entry["LastModified"].timestamp() > before or bucket.is_at_work(entry["Key"].rpartition("/")[2]):
                 continue
             if not await _is_needed(bucket, entry["Key"]):
                 await bucket.connection.ask("delete_object", Key=entry["Key"])
@@ -76,11 +74,3 @@ async def _is_needed(bucket: Bucket, name: str) -> bool:
         return True  # somebody else has just removed it, or it is none of ours
     key = note.key.removeprefix(bucket.folder)
     return not is_key(key) or await bucket.written(key, name.rpartition("/")[2]) is not None
-
-
-async def pages_of(bucket: Bucket, operation: str, **parameters: Any) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield the pages of a listing, however it turns them."""
-    paginator = await run_blocking(bucket.connection.paginator, operation)
-    pages = iter(paginator.paginate(Bucket=bucket.options.bucket, **parameters))
-    while (page := await run_blocking(next, pages, None)) is not None:
-        yield page

@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 from pilotis_testing.clock import ManualClock
-from pilotis_testing.s3_checks import Keys
-from pilotis_testing.s3_proxy import S3Proxy, Seen, Trouble
+from pilotis_testing.s3_checks import REGION, Keys
+from pilotis_testing.s3_proxy import S3Proxy, Seen
+from pilotis_testing.s3_troubles import Trouble
 from pilotis_testing.servers import Server, running
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "standing",
 ]
 
-REGION = "eu-west-3"
 KEY = "AKIAPILOTISTESTS0000"
 SECRET = "pilotis+tests/secret"
 PAGE = 50

@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
+REGION = "eu-west-3"
+"""Of the buckets."""
 SKEW_SECONDS = 900
 LONGEST_LINK = 604_800
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -106,6 +108,7 @@ class Keys(NamedTuple):
 
     secret: str
     token: str | None = None
+    are_expired: bool = False
 
 
 Known = Mapping[str, Keys]
@@ -135,7 +138,10 @@ def _check_header(call: Call, known: Known, now: float) -> None:
         raise Refusal(400, "AuthorizationHeaderMalformed")
     time = str(call.headers["X-Amz-Date"])
     if abs(_seconds(time) - now) > SKEW_SECONDS:
-        raise Refusal(403, "RequestTimeTooSkewed")
+        raise Refusal(403, "RequestTimeTooSkewed", "The difference between the request time and now is too large.")
+    if call.operation != "AssumeRole" and "x-amz-content-sha256" not in call.headers:
+        raise Refusal(400, "InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+    _refuse_unsigned(call, said["SignedHeaders"])
     token = call.headers["X-Amz-Security-Token"]
     _compare(call, call.target, known, said["Credential"], said["SignedHeaders"], said["Signature"], time, token)
 
@@ -145,11 +151,14 @@ def _check_link(call: Call, known: Known, now: float) -> None:
     needed = {"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"}
     if not query.keys() >= needed or query["X-Amz-Algorithm"] != "AWS4-HMAC-SHA256":
         raise Refusal(400, "AuthorizationQueryParametersError")
-    expires = int(query["X-Amz-Expires"])
-    if not 0 < expires <= LONGEST_LINK:
+    expires = query["X-Amz-Expires"]
+    if not (expires.isdecimal() and 0 < int(expires) <= LONGEST_LINK):
         raise Refusal(400, "AuthorizationQueryParametersError", "X-Amz-Expires must be less than a week")
-    if now >= _seconds(query["X-Amz-Date"]) + expires:
+    begin = _seconds(query["X-Amz-Date"])
+    if now >= begin + int(expires):
         raise Refusal(403, "AccessDenied", "Request has expired")
+    if begin > now + SKEW_SECONDS:
+        raise Refusal(403, "AccessDenied", "Request is not valid yet")
     _refuse_unsigned(call, query["X-Amz-SignedHeaders"])
     path, _, text = call.target.partition("?")
     kept = "&".join(pair for pair in text.split("&") if not pair.startswith("X-Amz-Signature="))
@@ -161,8 +170,8 @@ def _check_link(call: Call, known: Known, now: float) -> None:
 
 def _refuse_unsigned(call: Call, signed: str) -> None:
     """Headers that mean something must be signed."""
-    for name in call.headers:
-        if name.lower().startswith("x-amz-") and name.lower() not in signed.split(";"):
+    for name in ("host", *call.headers):
+        if name.lower().startswith(("host", "x-amz-")) and name.lower() not in signed.split(";"):
             raise Refusal(403, "AccessDenied", f"There were headers present which were not signed: {name}")
 
 
@@ -180,7 +189,7 @@ def _compare(  # noqa: PLR0917 - what a signature is made of
     from botocore.auth import S3SigV4Auth  # pyright: ignore[reportMissingTypeStubs]
     from botocore.awsrequest import AWSRequest  # pyright: ignore[reportMissingTypeStubs]
 
-    signer: Any = cast("Any", S3SigV4Auth)(*_signing(known, credential, token))
+    signer: Any = cast("Any", S3SigV4Auth)(*_signing(known, credential, token, time))
     headers = {name: str(call.headers[name]) for name in names.split(";") if name in call.headers}
     request: Any = AWSRequest(call.method, f"http://{call.headers['Host']}{target}", headers)
     request.context["timestamp"] = time
@@ -203,18 +212,22 @@ def _only(headers: Any, names: str, host: str) -> Any:
     return kept
 
 
-def _signing(known: Known, credential: str, token: str | None) -> tuple[Any, str, str]:
+def _signing(known: Known, credential: str, token: str | None, time: str) -> tuple[Any, str, str]:
     """Return credentials, service and region, for a signer of botocore's."""
     from botocore.credentials import Credentials  # pyright: ignore[reportMissingTypeStubs]
 
     name, _, scope = credential.partition("/")
-    _, region, service, _ = [*scope.split("/"), "", "", ""][:4]
     keys = known.get(name)
     if keys is None:
         raise Refusal(403, "InvalidAccessKeyId")
     if keys.token != token:
         raise Refusal(400, "InvalidToken")
-    return Credentials(name, keys.secret, keys.token), service, region
+    if keys.are_expired:
+        raise Refusal(400, "ExpiredToken", "The provided token has expired.")
+    service = scope.split("/")[2:3]
+    if service not in (["s3"], ["sts"]) or scope != f"{time[:8]}/{REGION}/{service[0]}/aws4_request":
+        raise Refusal(400, "AuthorizationHeaderMalformed", "the scope is another day, region or service")
+    return Credentials(name, keys.secret, keys.token), service[0], REGION
 
 
 def _seconds(time: str) -> float:
@@ -229,6 +242,8 @@ def _seconds(time: str) -> float:
 
 def check_digests(call: Call) -> bytes:
     """Return the body without the chunks that it may have come in. Raises `Refusal` where a digest is not its own."""
+    if call.operation == "DeleteObjects" and not DIGESTS.keys() & {name.lower() for name in call.headers}:
+        raise Refusal(400, "InvalidRequest", "Missing required header for this request: Content-MD5")
     payload = call.headers["x-amz-content-sha256"]
     body, trailers = _unchunked(call.body) if payload == CHUNKED else (call.body, {})
     if payload not in (None, UNSIGNED, CHUNKED) and payload != hashlib.sha256(body).hexdigest():
@@ -286,7 +301,8 @@ def _check_policy_signature(fields: Mapping[str, str], known: Known) -> None:
     from botocore.awsrequest import AWSRequest  # pyright: ignore[reportMissingTypeStubs]
 
     token = fields.get("x-amz-security-token")
-    signer: Any = cast("Any", S3SigV4PostAuth)(*_signing(known, fields["x-amz-credential"], token))
+    signing = _signing(known, fields["x-amz-credential"], token, fields["x-amz-date"])
+    signer: Any = cast("Any", S3SigV4PostAuth)(*signing)
     request: Any = AWSRequest()
     request.context["timestamp"] = fields["x-amz-date"]
     if not hmac.compare_digest(signer.signature(fields["policy"], request), fields["x-amz-signature"]):
@@ -336,8 +352,13 @@ def _form(call: Call) -> tuple[dict[str, str], bytes]:
     head = f"Content-Type: {call.headers['Content-Type']}\r\n\r\n".encode()
     try:
         parts = cast("list[Any]", message_from_bytes(head + call.body, policy=cast("Any", HTTP)).get_payload())
-        found = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True) for part in parts}
+        found = [
+            (part.get_param("name", header="content-disposition"), part.get_payload(decode=True)) for part in parts
+        ]
     except (AttributeError, binascii.Error):
         raise Refusal(400, "MalformedPOSTRequest") from None
-    content = found.pop("file", b"")
-    return {str(name).lower(): value.decode() for name, value in found.items()}, content
+    names = [name for name, _ in found]
+    if "file" not in names:
+        raise Refusal(400, "InvalidArgument", "POST requires exactly one file upload per request.")
+    end = names.index("file")  # what comes after the file is passed over
+    return {str(name).lower(): value.decode() for name, value in found[:end]}, found[end][1]

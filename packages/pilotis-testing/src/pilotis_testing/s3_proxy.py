@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NamedTuple, Self, cast
@@ -29,9 +29,9 @@ from pilotis_testing.s3_checks import (
     check_signed,
     is_signed,
 )
+from pilotis_testing.s3_troubles import HELD_SECONDS, CutError, Trouble, garbled, going_out, wait
 
 PIECE = 65_536
-HELD_SECONDS = 60.0
 
 _HOP = {"connection", "content-length", "date", "expect", "host", "keep-alive", "server", "transfer-encoding"}
 _ALL_USERS = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -40,25 +40,6 @@ _ROLE = re.compile(
     re.DOTALL,
 )
 _ASKED = re.compile(r"<Object>\s*<Key>(.*?)</Key>.*?</Object>", re.DOTALL)
-
-
-class Trouble(NamedTuple):
-    """What happens to a request. All that is left out does not."""
-
-    status: int = 0
-    """It is answered with this status, and not passed on."""
-    code: str = ""
-    headers: Mapping[str, str] = {}
-    cut_request: int | None = None
-    """The connection is cut when so many bytes of the body have come, and nothing is passed on."""
-    garble: bool = False
-    """The last byte of its body is another one when it comes here."""
-    cut_answer: int | None = None
-    """It is passed on, and the connection cut when so many bytes of the answer's body are out; -1: before its head."""
-    alter: bool = False
-    """The last byte of the answer's body is another one."""
-    hold: threading.Event | None = None
-    """It is passed on when this is set, at the latest after a minute."""
 
 
 class Seen(NamedTuple):
@@ -82,6 +63,8 @@ class S3Proxy:
         """Keys that nobody is allowed to delete."""
         self.links_ahead = 0.0
         """How many seconds links and forms are judged later than now."""
+        self.clock_ahead = 0.0
+        """How many seconds the clock of this server is ahead of that of the machine."""
         self.seen: list[Seen] = []
         self._arrived: Counter[str] = Counter()
         self._under_way = 0
@@ -93,7 +76,21 @@ class S3Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http://{self.host}"
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._http.server_address[1]}"
+
+    @property
+    def now(self) -> float:
+        """The time, for this server, in seconds since 1970."""
+        return time.time() + self.clock_ahead
+
+    @property
+    def connections(self) -> int:
+        """How many clients keep a connection open."""
+        return self._http.connections
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True, name="s3-proxy").start()
@@ -111,7 +108,7 @@ class S3Proxy:
             self._arrived.clear()
             self.seen.clear()
         self.protected.clear()
-        self.links_ahead = 0.0
+        self.links_ahead = self.clock_ahead = 0.0
 
     def trouble(self, operation: str, *troubles: Trouble | None) -> None:
         """Have one of these happen to each next request of an operation, such as "UploadPart"; None: nothing."""
@@ -170,6 +167,10 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(*args)
         self._open: set[socket.socket] = set()
 
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
         super().process_request(request, client_address)
@@ -184,10 +185,6 @@ class _Listener(ThreadingHTTPServer):
     def hang_up(self) -> None:
         for request in list(self._open):
             self.shutdown_request(request)
-
-
-class _CutError(Exception):
-    """The connection is to be cut."""
 
 
 def _handler(proxy: S3Proxy) -> type[_Handler]:
@@ -210,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         return True
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(self.proxy.now if timestamp is None else timestamp)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: tests ask `seen`."""
 
@@ -220,14 +220,14 @@ class _Handler(BaseHTTPRequestHandler):
         with self.proxy.busy():
             try:
                 self._take(call, trouble)
-            except _CutError:
+            except CutError:
                 self.close_connection = True
 
     def _take(self, call: Call, trouble: Trouble) -> None:
+        wait(trouble.deaf)
         body = self._body(trouble.cut_request)
-        if trouble.hold is not None:
-            trouble.hold.wait(HELD_SECONDS)
-        self._answer(call._replace(body=_garbled(body) if trouble.garble else body), trouble)
+        wait(trouble.hold)
+        self._answer(call._replace(body=garbled(body) if trouble.garble else body), trouble)
         self.wfile.flush()
 
     def _body(self, cut: int | None) -> bytes:
@@ -237,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             size = int(self.headers["Content-Length"] or 0)
             body = self.rfile.read(size if cut is None else min(cut, size))
             if cut is not None or len(body) < size:
-                raise _CutError  # it is not seen: it never came
+                raise CutError  # it is not seen: it never came
         return body
 
     def _chunks(self) -> Iterator[bytes]:
@@ -266,8 +266,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _checked(self, call: Call) -> bytes:
         """Return the body to be passed on, if the request is in order."""
-        now = time.time()
+        now = self.proxy.now
         later = now + self.proxy.links_ahead
+        if call.headers["Host"] != self.proxy.host:
+            raise Refusal(400, "InvalidRequest", f"this is {self.proxy.host}")
         if call.operation == "PostObject":
             check_form(call, self.proxy.known, later)
             return call.body
@@ -322,7 +324,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, call: Call, answer: http.client.HTTPResponse, trouble: Trouble) -> None:
         if trouble.cut_answer == -1:
-            raise _CutError
+            raise CutError
         size = answer.getheader("Content-Length")
         pieces: Iterator[bytes] = iter(lambda: answer.read(PIECE), b"")
         if size is None or call.operation == "AssumeRole" or trouble.alter:
@@ -335,22 +337,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", size)
         self.end_headers()
         if call.method != "HEAD":
-            self._send_pieces(pieces, trouble.cut_answer)
+            for piece in going_out(pieces, trouble):
+                self.wfile.write(piece)
+                self.wfile.flush()
 
     def _whole(self, body: bytes, trouble: Trouble) -> bytes:
         if found := _ROLE.search(body.decode(errors="replace")):
             self.proxy.known[found[1]] = Keys(found[2], found[3])
-        return _garbled(body) if trouble.alter else body
-
-    def _send_pieces(self, pieces: Iterator[bytes], cut: int | None) -> None:
-        sent = 0
-        for piece in pieces:
-            kept = piece if cut is None else piece[: max(0, cut - sent)]
-            self.wfile.write(kept)
-            sent += len(kept)
-            if cut is not None and sent >= cut:
-                self.wfile.flush()
-                raise _CutError
+        return garbled(body) if trouble.alter else body
 
     def _refuse(self, refusal: Refusal) -> None:
         text = f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message></Error>".encode()
@@ -361,10 +355,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)
-
-
-def _garbled(body: bytes) -> bytes:
-    return body[:-1] + bytes([body[-1] ^ 1])
 
 
 _CHUNKING = {"content-encoding", "x-amz-decoded-content-length", "x-amz-trailer", "x-amz-content-sha256"}

@@ -215,8 +215,8 @@ class FileStore(Portable[FileProvider]):
         checked = [checks.check_key(key) for key in keys]
         with self.calling("delete"):
             failures = await self._provider.remove(checked) if checked else {}
-        if failures:
-            raise self._failed_deletes(failures)
+            if failures:
+                raise self._failed_deletes(failures)
 
     delete = blocking(adelete)
 
