@@ -173,7 +173,7 @@ async def test_a_server_that_is_still_loading_refuses(bus: Any, own_redis: Redis
     tell(own_redis.url, "SAVE")
     await run_blocking(own_redis.kill)
     own_redis.options = LOADS_SLOWLY
-    await run_blocking(own_redis.start)
+    await run_blocking(own_redis.start, until_loaded=False)
     started = time.monotonic()
     for messages in ([Message("order.placed")], [Message("order.placed")] * 500):
         with pytest.raises(ConnectionFailedError, match="loading") as caught:

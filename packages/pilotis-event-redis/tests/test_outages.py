@@ -36,7 +36,7 @@ def load_slowly(server: RedisServer) -> None:
     tell(server.url, "EVAL", MANY_WRITES, 0)
     server.stop()
     server.options = (*server.options, *SLOW_TO_LOAD)
-    server.start()
+    server.start(until_loaded=False)
     assert tell(server.url, "INFO", "persistence")["loading"]
 
 
