@@ -55,6 +55,17 @@ def ledger_at(url: str) -> LedgerProvider:
     return PostgresLedger(PostgresLedgerOptions(url=url))
 
 
+def dying_ledger(url: str) -> LedgerProvider:
+    """Return a ledger that takes its process along before it writes anything but what is new."""
+    ledger: Any = ledger_at(url)
+
+    def die(entries: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ledger.replace = die
+    return ledger
+
+
 class Dying(SendGridNotifications):
     """Takes its process along before it sends anything."""
 
@@ -73,6 +84,7 @@ def make(url: str, sendgrid_server: SendGridServer) -> Iterator[Make]:
         kind: type[SendGridNotifications] = SendGridNotifications,
         role: Any = "emit",
         on_unknown: Any = "resend",
+        ledger: Callable[[str], LedgerProvider] = ledger_at,
     ) -> Notifier:
         key = Secret(sendgrid_server.key)
         options = SendGridOptions(
@@ -80,7 +92,7 @@ def make(url: str, sendgrid_server: SendGridServer) -> Iterator[Make]:
         )
         context = Context(name="shop", role=role, clock=clock)
         settings = NotificationSettings(timeout=LEASE - 1, lease=LEASE, on_unknown=on_unknown)
-        made.append(Notifier(kind(options), ledger=ledger_at(url), context=context, settings=settings))
+        made.append(Notifier(kind(options), ledger=ledger(url), context=context, settings=settings))
         return made[-1]
 
     parent = os.getpid()
@@ -97,11 +109,7 @@ def make(url: str, sendgrid_server: SendGridServer) -> Iterator[Make]:
 @FORKS
 def test_ten_processes_with_one_key_send_one_message(make: Make, sendgrid_server: SendGridServer) -> None:
     """All of them are told the same notification; one of them has sent it."""
-    ready, answers = _processes.Barrier(10), _processes.Queue()
-    processes = [started(_send_at_once, make, ready, answers) for _ in range(10)]
-    told = [answers.get(timeout=PATIENCE) for _ in processes]
-    for process in processes:
-        process.join(PATIENCE)
+    told = _send_in_ten_processes(make, SYSTEM_CLOCK)
     assert 1 == len(sendgrid_server.sent)
     assert 1 == len({id for id, _ in told})
     assert {status for _, status in told} <= {"pending", "sending", "sent"}
@@ -109,8 +117,34 @@ def test_ten_processes_with_one_key_send_one_message(make: Make, sendgrid_server
     assert ("sent", 1) == (kept.status, kept.attempts)
 
 
-def _send_at_once(make: Make, ready: Any, answers: Any) -> None:
-    notifier = make()
+@FORKS
+@pytest.mark.parametrize("moment", ["once it is recorded", "before the mail is handed over"])
+def test_ten_processes_take_over_once_from_one_that_died(
+    make: Make, clock: ManualClock, sendgrid_server: SendGridServer, moment: str
+) -> None:
+    """When its lease is over: one of them sends, and all know the notification of the dead."""
+    assert 0 == _die(make, clock, sendgrid_server, moment)
+    [left] = make(clock).find()
+    clock.advance(LEASE)
+    told = _send_in_ten_processes(make, clock)
+    assert 1 == len(sendgrid_server.sent)
+    assert {left.id} == {id for id, _ in told}
+    assert {status for _, status in told} <= {"pending", "sending", "sent"}
+    assert "sent" == make(clock).get(left.id).status
+
+
+def _send_in_ten_processes(make: Make, clock: Clock) -> list[tuple[str, str]]:
+    """Return what each of them was told: an id and a status."""
+    ready, answers = _processes.Barrier(10), _processes.Queue()
+    processes = [started(_send_at_once, make, clock, ready, answers) for _ in range(10)]
+    told = [answers.get(timeout=PATIENCE) for _ in processes]
+    for process in processes:
+        process.join(PATIENCE)
+    return told
+
+
+def _send_at_once(make: Make, clock: Clock, ready: Any, answers: Any) -> None:
+    notifier = make(clock)
     notifier.open()
     ready.wait(PATIENCE)
     sent = notifier.send(**ORDER)
@@ -120,9 +154,11 @@ def _send_at_once(make: Make, ready: Any, answers: Any) -> None:
 
 # A sender that dies
 
+MOMENTS = ["once it is recorded", "before the mail is handed over", "while its answer is awaited"]
+
 
 @FORKS
-@pytest.mark.parametrize("moment", ["before the mail is handed over", "while its answer is awaited"])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_sender_leaves_the_outcome_unknown(
     make: Make, clock: ManualClock, sendgrid_server: SendGridServer, moment: str
 ) -> None:
@@ -130,18 +166,18 @@ def test_a_killed_sender_leaves_the_outcome_unknown(
     accepted = _die(make, clock, sendgrid_server, moment)
     notifier = make(clock, role="all", on_unknown="hold")
     [left] = notifier.find()
-    assert "sending" == left.status
+    assert (left.status, left.attempts) == (("pending", 0) if moment == MOMENTS[0] else ("sending", 1))
     assert left.id == notifier.send(**ORDER).id
     clock.advance(LEASE)
     assert [] == notifier.recover()
     assert "unknown" == notifier.send(**ORDER).status
     assert accepted == len(sendgrid_server.sent)
-    assert ("sent", 2) == ((again := notifier.resend(left.id)).status, again.attempts)
+    assert ("sent", left.attempts + 1) == ((again := notifier.resend(left.id)).status, again.attempts)
     assert accepted + 1 == len(sendgrid_server.sent)
 
 
 @FORKS
-@pytest.mark.parametrize("moment", ["before the mail is handed over", "while its answer is awaited"])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_an_unknown_outcome_is_sent_again_by_itself(
     make: Make, clock: ManualClock, sendgrid_server: SendGridServer, moment: str
 ) -> None:
@@ -160,7 +196,10 @@ def test_an_unknown_outcome_is_sent_again_by_itself(
 
 def _die(make: Make, clock: ManualClock, server: SendGridServer, moment: str) -> int:
     """Have a process die over the order; return how many mails were accepted of it."""
-    if moment.startswith("before"):
+    if moment == "once it is recorded":
+        dying = started(lambda: make(clock, ledger=dying_ledger).send(**ORDER))
+        dying.join(PATIENCE)
+    elif moment == "before the mail is handed over":
         dying = started(lambda: make(clock, Dying).send(**ORDER))
         dying.join(PATIENCE)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pilotis.bridge import run_blocking
-from pilotis.errors import AuthenticationError, ConnectionFailedError, ThrottledError
+from pilotis.errors import AuthenticationError, ConnectionFailedError, NotificationFailedError, ThrottledError
 from pilotis.modules.notification import Content, LedgerEntry, MemoryLedger, Notifier
 from pilotis.providers import Context, NotificationCapability, OutgoingMessage, Receipt
 from pilotis_testing import Colour, ManualClock
@@ -102,6 +102,21 @@ def test_those_that_fell_to_the_next_provider_are_kept(build: Build, clock: Manu
         clock.advance(0.1)
     Colour.BLOCKING.run(job.ended.wait(10))
     assert ["first", "second"] == sorted(str(one.provider) for one in notifier.find(status="sent"))
+
+
+async def test_who_comes_second_to_what_failed_is_told_that_somebody_is_at_it(build: Build, colour: Colour) -> None:
+    """And not what became of it before."""
+
+    class Contested(Ledger):
+        async def replace(self, entries: Sequence[LedgerEntry]) -> list[bool]:
+            if entries[0].notification.status == "pending":  # somebody else is faster by a moment
+                await super().replace(entries)
+            return await super().replace(entries)
+
+    voice = colour.voice(build(Immediate(AuthenticationError()), ledger=Contested()))
+    with pytest.raises(NotificationFailedError):
+        await voice.send(**MAIL, idempotency_key="key")
+    assert "pending" == (await voice.send(**MAIL, idempotency_key="key")).status
 
 
 @pytest.mark.parametrize(("ahead", "status"), [(LEASE - TIMEOUT - 1, "sending"), (LEASE, "unknown")])

@@ -47,9 +47,12 @@ class Dispatch:
         held = await self._ledger.record(entries)
         conflicts = [_conflict(entry, holder) for entry, holder in zip(entries, held, strict=True)]
         ours = {entry.id: entry for entry, holder in zip(entries, held, strict=True) if entry.id == holder.id}
-        for holder, conflict in zip(held, conflicts, strict=True):
-            if conflict is None and holder.id not in ours and (taken := await self._take_over_held(holder)):
-                ours[taken.id] = taken
+        for place, (holder, conflict) in enumerate(zip(held, conflicts, strict=True)):
+            if conflict is None and holder.id not in ours and self._is_wanted_again(holder):
+                if taken := await self._take_over(holder):
+                    ours[taken.id] = taken
+                else:  # somebody else is at it
+                    held[place] = await self._ledger.read(holder.id) or holder
         sent = await self._deliver(list(ours.values()))
         return [
             Outcome(holder, refusal=conflict) if conflict else sent.get(holder.id, Outcome(holder))
@@ -94,11 +97,10 @@ class Dispatch:
         parcels = await self._delivery.deliver(entries)
         return {parcel.entry.id: Outcome(parcel.entry, tuple(parcel.errors.values())) for parcel in parcels}
 
-    async def _take_over_held(self, holder: LedgerEntry) -> LedgerEntry | None:
-        """Take over what was sent under the same key, if sending it again is what the key's next user wants."""
+    def _is_wanted_again(self, holder: LedgerEntry) -> bool:
+        """Tell whether the next user of a key wants what was sent under it to be sent again."""
         status = holder.status_at(self._clock.time())
-        again = status == "failed" or (status == "unknown" and self._settings.on_unknown == "resend")
-        return await self._take_over(holder) if again else None
+        return status == "failed" or (status == "unknown" and self._settings.on_unknown == "resend")
 
     async def _take_over(self, entry: LedgerEntry) -> LedgerEntry | None:
         """Take the lease of an entry. Returns None if another sender was faster."""
