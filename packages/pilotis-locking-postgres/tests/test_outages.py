@@ -19,7 +19,7 @@ from pilotis.errors import (
     OperationError,
     OperationTimeoutError,
 )
-from pilotis_testing.chaos import size
+from pilotis_testing.chaos import FULL, size
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
@@ -34,9 +34,7 @@ MODES = pytest.mark.parametrize("mode", ["transaction", "session", "table"])
 LEFT = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 WAITING = f"{LEFT} AND NOT granted"
 QUEUED = "SELECT count(*) FROM pilotis_locks_queue WHERE NOT reserved"
-CONNECTIONS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pilotis' AND datname = current_database()"
-)
+CONNECTED = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pilotis' AND datname = current_database()"
 TOLD = (LockNotAcquiredError, OperationTimeoutError, ConnectionFailedError)
 ROWS = "SELECT (SELECT count(*) FROM pilotis_locks) + (SELECT count(*) FROM pilotis_locks_queue)"
 
@@ -152,8 +150,23 @@ async def test_a_crowd_needs_few_connections(locks_url: str, make_app: MakeApp, 
 
     await together(*(lambda number=number: come(number) for number in range(50)), let_go)
     assert sorted(served) == list(range(50))
-    ((connections,),) = tell(locks_url, CONNECTIONS)
+    ((connections,),) = tell(locks_url, f"SELECT count(*) FROM ({CONNECTED}) AS ours")
     assert connections <= 2 * 8 + 2  # of locks, and of statements; the listener's, and that of renewals
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("mode", ["transaction", "session", "table"] if FULL else ["table"])
+def test_a_short_lease_is_kept_through_long_work(locks_url: str, make_app: MakeApp, mode: str) -> None:
+    """Though connections are cut on which it is renewed, again and again."""
+    app = make_app(locks_url, mode=mode)
+    holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+    cut = f"SELECT pg_terminate_backend(pid) FROM ({CONNECTED}) AS ours WHERE pid NOT IN ({holders})"
+    with app.locking.hold("order:1", ttl=size(3, 1)) as lease:
+        for _ in range(size(8, 120)):
+            time.sleep(0.5)
+            tell(locks_url, cut)
+            assert not lease.lost
+    assert app.locking.acquire("order:1").release() is True
 
 
 @pytest.mark.campaign

@@ -74,6 +74,19 @@ def test_another_version_of_the_table_is_refused(postgres_url: str) -> None:
     drive(provider.close(), "close")
 
 
+@pytest.mark.parametrize("how", ["CACHE 20", "INCREMENT -1", "CYCLE"])
+def test_a_sequence_that_does_not_grow_with_time_is_refused(postgres_url: str, how: str) -> None:
+    """Whoever makes it by hand learns what it must be, before a token is lower than an older one."""
+    provider = locks(postgres_url)
+    drive(provider.migrate(), "migrate")
+    tell(postgres_url, f"ALTER SEQUENCE pilotis_locks_token {how} NO MINVALUE")
+    with pytest.raises(ConfigurationError, match=r"do not grow with time.*run `ALTER SEQUENCE") as caught:
+        drive(provider.open(), "open")
+    tell(postgres_url, str(caught.value).split("`")[1])
+    drive(provider.open(), "open")
+    drive(provider.close(), "close")
+
+
 def test_a_role_that_may_not_is_told(postgres_url: str) -> None:
     """What the database says, and not that all is well."""
     tell(postgres_url, "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")

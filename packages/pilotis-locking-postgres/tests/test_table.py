@@ -229,3 +229,13 @@ def test_what_ran_out_is_forgotten_when_somebody_opens(app: Pilotis, locks_url: 
     make_app(locks_url, mode="table").locking.inspect("order:3")
     assert tell(locks_url, "SELECT key FROM pilotis_locks") == [("order:2",)]
     assert kept.release() is True
+
+
+def test_opening_waits_for_nobody(app: Pilotis, locks_url: str, make_app: MakeApp) -> None:
+    """What ran out and somebody else is at work on is left to them: two who wait for each other would be a circle."""
+    app.locking.acquire("order:1")
+    tell(locks_url, "UPDATE pilotis_locks SET expires = now()")
+    with psycopg.connect(locks_url) as connection:
+        connection.execute("SELECT * FROM pilotis_locks FOR UPDATE")
+        assert make_app(locks_url, mode="table").locking.inspect("order:1") is None
+        assert connection.execute("SELECT count(*) FROM pilotis_locks").fetchone() == (1,)

@@ -88,10 +88,8 @@ class Leases:
 
     async def open(self) -> None:
         """Forget what ran out: a key that nobody asks for again would keep its row for ever."""
-        async with self._postgres.transaction() as session:
-            for rows in (f"{self._table} WHERE expires", f"{self._table}_queue WHERE until"):
-                statement = f"DELETE FROM {rows} < clock_timestamp() AND namespace = %s"  # noqa: S608 - a checked name
-                await session.execute(statement, (self._provider.namespace,))
+        script = load(PACKAGE, "forget", table=self._table)
+        await self._postgres.script(script, {"namespace": self._provider.namespace})
 
     async def close(self) -> None:
         """Do nothing: the table keeps what is held."""

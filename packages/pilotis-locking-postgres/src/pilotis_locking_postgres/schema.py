@@ -19,6 +19,9 @@ ONE_AT_A_TIME = 0x70696C6F746973
 _FOUND = "SELECT to_regclass(%s)::text, obj_description(to_regclass(%s), 'pg_class') FROM pg_catalog.pg_class LIMIT 1"
 
 
+_GROWS = "SELECT seqcache = 1 AND seqincrement > 0 AND NOT seqcycle FROM pg_sequence WHERE seqrelid = to_regclass(%s)"
+
+
 async def migrate(postgres: Postgres, options: PostgresLocksOptions) -> list[str]:
     """Make what is not there yet, in one transaction, and tell what that was."""
     token = f"{options.table}_token"
@@ -44,6 +47,12 @@ async def check(postgres: Postgres, options: PostgresLocksOptions) -> None:
     ((found, _),) = await postgres.execute(_FOUND, (token, token))
     if found is None:
         raise _lacking(postgres, f"there is no sequence {token}, from which fencing tokens come")
+    if await postgres.execute(_GROWS, (token,)) != [(True,)]:
+        raise ConfigurationError(
+            f"the sequence {token} at {postgres.address} gives tokens that do not grow with time: sessions cache it, "
+            f"or it goes down or begins anew; run `ALTER SEQUENCE {token} INCREMENT 1 CACHE 1 NO CYCLE` once",
+            path="locking.table",
+        )
     if options.mode == "table":
         ((found, version),) = await postgres.execute(_FOUND, (options.table, options.table))
         if found is None:
