@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from pilotis.bridge import blocking
-from pilotis.errors import ConnectionFailedError, InvalidInputError
+from pilotis.errors import ConfigurationError, ConnectionFailedError, InvalidInputError
 from pilotis.providers import Context, LedgerEntry, LedgerQuery, ledger_searches
 from pilotis_store_postgres import PostgresLedger, PostgresLedgerOptions
 from pilotis_store_postgres.statements import statement
@@ -51,6 +51,29 @@ async def test_a_table_may_be_in_a_schema(make: Make, clock: ManualClock, colour
     assert [mine] == await provider.read([mine.id])
     assert [(1,)] == await provider.postgres.execute("SELECT count(*) FROM mail.notes")
     await provider.close()
+
+
+async def test_a_role_that_may_not_make_the_table_is_told(make: Make, clock: ManualClock, colour: Colour) -> None:
+    """With the command that makes it; once it is there, the role needs no more than to read and write."""
+    owner = make()
+    await owner.postgres.script(ROLE)
+    clerk = make(user="clerk")
+    with pytest.raises(ConfigurationError, match=r"notification\.ledger\.table: .*`pilotis notifications migrate`"):
+        await clerk.open()
+    await owner.migrate()
+    await owner.postgres.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON pilotis_ledger TO clerk")
+    await clerk.open()
+    mine = new_entry(clock)
+    assert [mine] == await clerk.record([mine])
+    await clerk.close()
+    await owner.close()
+
+
+ROLE = """
+DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+REVOKE CREATE ON SCHEMA public FROM public;
+GRANT USAGE ON SCHEMA public TO clerk;
+"""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from enum import Flag
 from typing import Any, ClassVar
 
 from pilotis.durations import optional_seconds
+from pilotis.errors import ConfigurationError, PermissionDeniedError
 from pilotis.providers import (
     LedgerCapability,
     LedgerEntry,
@@ -68,8 +69,20 @@ class PostgresLedger(PostgresBacked, LedgerProvider):
 
     async def open(self) -> None:
         await super().open()
-        await self.migrate()
+        await self._make_table()
         await self._forget_sometimes()
+
+    async def _make_table(self) -> None:
+        try:
+            await self.migrate()
+        except Exception as error:
+            if self.classify(error) is not PermissionDeniedError:
+                raise
+            raise ConfigurationError(
+                f"there is no table {self.options.table} at {self.address}, and this role may not make it: run "
+                f"`pilotis notifications migrate` once, as one that may",
+                path="notification.ledger.table",
+            ) from error
 
     async def record(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
         await self._forget_sometimes()
