@@ -377,6 +377,12 @@ def test_a_bus_without_an_outbox_says_so(connection: sqlite3.Connection) -> None
         app.event.transaction(connection)
 
 
+def test_a_poll_without_a_pause_is_refused(sqlite_url: str) -> None:
+    """It would ask the database all the time."""
+    with pytest.raises(ConfigurationError, match=r"event\.outbox\.poll"):
+        Pilotis({"event": {"outbox": {"url": sqlite_url, "poll": 0}}})
+
+
 def test_a_group_by_its_id_is_refused(shop: Shop, connection: sqlite3.Connection) -> None:
     """It would be kept whatever becomes of the transaction. A block does what was meant."""
     event = shop.app.event

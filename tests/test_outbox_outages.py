@@ -261,8 +261,9 @@ def test_a_transaction_that_the_server_forgot_sends_nothing(served: Shop, own_po
                 served.emitter.emit("order.placed", 1, key="k")
             own_postgres.kill()
             own_postgres.start()
-            with pytest.raises(ConnectionFailedError):
+            with pytest.raises(ConnectionFailedError) as raised:
                 served.emitter.emit("order.placed", 2, key="k")
+            assert raised.value.outcome is None
     served.emit(3)
     eventually(lambda: served.clock.advance(1) or served.got == [3])
 

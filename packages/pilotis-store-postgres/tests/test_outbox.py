@@ -15,7 +15,7 @@ from pilotis.providers import ClaimedRow, Context, Handed, OutboxCapability, Out
 from pilotis_store_postgres import PostgresOutbox, PostgresOutboxOptions
 from pilotis_testing import Colour
 from pilotis_testing.clock import until
-from pilotis_testing.colours import together
+from pilotis_testing.colours import soon, together
 from pilotis_testing.outbox import BUS, KINDS, LONG, Taker, done, judging, relayed, row, write
 from pilotis_testing.postgres import PgBouncer, PostgresServer, tell, waiting_for
 
@@ -145,6 +145,25 @@ def test_what_a_dead_relay_had_is_free_at_once(own_postgres: PostgresServer) -> 
     until(lambda: ids(drive(relayed(second))) == ["1"])
     drive(first.close())
     drive(second.close())
+
+
+def test_what_a_relay_has_that_was_stopped_is_free_after_its_lease(postgres_url: str) -> None:
+    """The server ends its transaction, and it is told once it goes on."""
+    stopped = PostgresOutbox(PostgresOutboxOptions(url=postgres_url, lease=0.2))
+    other = PostgresOutbox(PostgresOutboxOptions(url=postgres_url))
+    drive(stopped.migrate())
+    drive(write(stopped, lambda: psycopg.connect(postgres_url), row("1", "k"), row("2", "k")))
+    taken: list[str] = []
+
+    async def stop(rows: Sequence[ClaimedRow]) -> list[Handed]:
+        await soon(lambda: bool(taken.extend(ids(drive(relayed(other)))) or taken))
+        return [done(it) for it in rows]
+
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        drive(stopped.relay(BUS, KINDS, 10, stop))
+    assert ["1", "2"] == taken
+    drive(stopped.close())
+    drive(other.close())
 
 
 def test_a_missing_table_is_told_when_it_is_opened(postgres_url: str, colour: Colour) -> None:

@@ -15,7 +15,7 @@ from pilotis.providers import ClaimedRow, Context, Handed
 from pilotis_store_sqlite import SqliteOutbox, SqliteOutboxOptions
 from pilotis_testing import ManualClock
 from pilotis_testing.clock import until
-from pilotis_testing.outbox import BUS, KINDS, Taker, done, relayed, row, write
+from pilotis_testing.outbox import BUS, KINDS, Taker, done, judging, relayed, row, write
 
 DEADLINE = 30.0
 
@@ -95,3 +95,14 @@ def test_a_lease_begins_when_the_rows_are_claimed(outbox: SqliteOutbox, clock: H
         other.rollback()
         claiming.join()
     assert [[]] == others
+
+
+def test_what_was_written_is_due_though_the_clock_is_set_back(
+    outbox: SqliteOutbox, clock: HaltingClock, tmp_path: Path
+) -> None:
+    """So is what is to be tried again."""
+    drive(write(outbox, lambda: sqlite3.connect(tmp_path / "shop.db"), row("1"), row("2")))
+    drive(relayed(outbox, judging({"1": ("aside", 0), "2": ("kept", 0)})))
+    drive(outbox.retry(BUS, None))
+    clock.jump(-3_600)
+    assert ["1", "2"] == [it.id for it in drive(relayed(outbox))]

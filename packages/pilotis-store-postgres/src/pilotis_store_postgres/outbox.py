@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from pilotis.durations import seconds
 from pilotis.errors import ConfigurationError, OperationError
 from pilotis.providers import (
     CallersConnection,
@@ -31,6 +32,8 @@ _UNDEFINED_TABLE = "42P01"
 _MIGRATING = "SELECT pg_advisory_xact_lock(hashtextextended('pilotis_outbox migrate', 0))"
 _WINDOW = 4
 """How many times the limit of a claim is looked at for rows to claim, before keys are gone through."""
+_LONGEST_LEASE = 2**31 - 1
+"""What PostgreSQL takes at most, in milliseconds."""
 _CLAIMED = ("position", "kind", "id", "name", "key", "body", "attempts")
 _ASIDE = ("id", "kind", "name", "key", "body", "attempts", "error")
 
@@ -43,18 +46,22 @@ class PostgresOutboxOptions(PostgresOptions, frozen=True, kw_only=True, forbid_u
     notify: bool = True
     """Whether a transaction with rows notifies the relays when it is committed. PostgreSQL has such transactions commit
     one after the other; without it, other processes than the one that wrote find the rows when they poll."""
+    lease: float = 60
+    """How long a relay may have rows in its hands, in seconds: then the server ends its transaction, for it may have
+    been stopped. Longer than handing over a batch may ever take."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.table, "table")
+        seconds(self.lease, "lease", minimum=0.01)
 
 
 class PostgresOutbox(PostgresBacked, OutboxProvider):
     """Keeps rows in a table of a PostgreSQL, which any number of processes share.
 
-    A relay locks the rows that it has in its hands, so that they are free at once when it dies. The table is made by
-    `migrate`: opening raises `ConfigurationError` where it is not there. Behind a pooler that lends its connections for
-    a transaction nothing can be notified, and WAKE is not declared once it is open.
+    A relay locks the rows that it has in its hands, so that they are free at once when it dies, and after a lease when
+    it is stopped. The table is made by `migrate`: opening raises `ConfigurationError` where it is not there. Behind a
+    pooler that lends its connections for a transaction nothing can be notified, and WAKE is not declared once it is open.
     """
 
     Options = PostgresOutboxOptions
@@ -119,7 +126,8 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
 
     async def _claim(self, session: Session, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
         values = {"bus": bus, "kinds": list(kinds), "limit": limit, "window": _WINDOW * limit}
-        rows = _rows(await session.script(self._sql("outbox_claim"), values))
+        lease = min(self.options.lease * 1000, _LONGEST_LEASE)
+        rows = _rows(await session.script(self._sql("outbox_claim"), values | {"lease": round(lease)}))
         if len(rows) == limit or any(row.key is not None for row in rows):
             return rows
         values |= {"limit": limit - len(rows), "taken": [row.position for row in rows]}

@@ -155,7 +155,7 @@ class SqliteOutbox(OutboxProvider):
         return [_set_aside(row) for row in rows]
 
     async def retry(self, bus: str, ids: Collection[str] | None) -> int:
-        return await self._change("outbox_retry", bus=bus, ids=_ids(ids), now=self.context.clock.time())
+        return await self._change("outbox_retry", bus=bus, ids=_ids(ids))
 
     async def discard(self, bus: str, ids: Collection[str] | None) -> int:
         return await self._change("outbox_discard", bus=bus, ids=_ids(ids))

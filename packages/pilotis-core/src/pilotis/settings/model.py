@@ -149,7 +149,7 @@ class WorkflowSettings(PortableSettings, kw_only=True, frozen=True):
 class OutboxSettings(PortableSettings, kw_only=True, frozen=True):
     """The portable settings of `[event.outbox]`."""
 
-    poll: Seconds = 3
+    poll: Annotated[float, Meta(ge=0.01, le=LONGEST)] = 3
     """The safety net of the relay, which is woken by commits."""
     attempts: Count = 10
     """How often a row is tried before it is set aside."""

@@ -6,8 +6,10 @@
 -- row, so that they are not taken on more rows than the limit, whatever the planner makes of the rest.
 -- The rows are read in the order of an index. Without figures the planner would rather sort them all, and with old ones
 -- read those of all buses by position, were the bus a constant to it.
--- Arguments: bus, kinds (an array), limit, window. Result: the rows, in order.
+-- The server ends a transaction that says nothing for longer than the lease: whoever has the rows may have been stopped.
+-- Arguments: bus, kinds (an array), limit, window, lease (milliseconds). Result: the rows, in order.
 
+SET LOCAL idle_in_transaction_session_timeout = %(lease)s;
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 WITH window_rows AS MATERIALIZED (

@@ -8,6 +8,7 @@ from typing import final
 
 from pilotis.bridge import blocking
 from pilotis.context import Context
+from pilotis.errors import OperationError
 from pilotis.findings import Finding
 from pilotis.modules.base import Portable, operation
 from pilotis.modules.event.checks import check_count, texts
@@ -104,6 +105,13 @@ class Outbox(Portable[OutboxProvider]):
         """Write rows through the connection of a caller, who commits them or does not."""
         with self.calling("write"):
             await self._provider.write(connection, self.bus, rows)
+
+    def explain(self, error: Exception, operation: str) -> OperationError:
+        """Make our error of a native one. What was written is known: it goes with the caller's transaction."""
+        explained = super().explain(error, operation)
+        if operation == "write":
+            explained.outcome = None
+        return explained
 
     async def relay(self, kinds: Collection[OutboxKind], hand_over: HandOver) -> int:
         """Have a batch of rows handed over, and return how many were claimed."""
