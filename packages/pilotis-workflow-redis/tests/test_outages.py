@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from pilotis import Pilotis, step, workflow
 from pilotis.bridge import run_blocking
-from pilotis.errors import ConnectionFailedError
+from pilotis.errors import ConnectionFailedError, OperationTimeoutError
+from pilotis.modules.workflow import Run
 from pilotis.providers import Fence, FencedError
 from pilotis_testing import Colour
 from pilotis_testing.chaos import AnswerCutter, eventually
@@ -49,6 +52,93 @@ def test_workers_go_on_after(redis_url: str, command: tuple[str, ...], monkeypat
             again_and_again(lambda run=run: run.signal("more", 10, id="once"))
         assert [12, 13][-len(runs) :] == [run.result(timeout=30) for run in runs]
         assert {run.id: "completed" for run in runs} == {run.id: run.status for run in app.workflow.find()}
+
+
+def restart(server: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    server.restart()
+    GATE.set()
+
+
+def crash(server: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    """Have the step end while there is no server."""
+    server.kill()
+    GATE.set()
+    eventually(lambda: "run under-way is given back" in log.text)
+    server.start()
+
+
+def stand_still(server: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    """Have what the step writes wait for longer than anybody waits for an answer. It is done all the same, later."""
+    server.pause()
+    GATE.set()
+    eventually(lambda: "run under-way is given back" in log.text)
+    eventually(lambda: "cannot tell Redis that it is alive" in log.text)
+    server.resume()
+
+
+def cut_off(server: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    tell(server.url, "CLIENT", "KILL", "TYPE", "normal")
+    GATE.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("happen", [restart, crash, stand_still, cut_off])
+def test_runs_under_way_live_through(
+    durable_redis: RedisServer, happen: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each step is recorded once, whatever became of the answers; signals are taken once, and sleeps go on."""
+    began.clear()
+    GATE.clear()
+    caplog.set_level("INFO")
+    impatient = {"url": durable_redis.url, "liveness": 1, "timeout": 0.5, "connect_timeout": 0.5, "reconnects": 0}
+    with Pilotis({"name": "shop", "workflow": impatient}) as app:
+        flows = {"under-way": under_way, "asleep": asleep}
+        runs = {id: again_and_again(lambda id=id: app.workflow.start(flows[id], id=id)) for id in flows}
+        assert began.wait(30)
+        happen(durable_redis, caplog)
+        eventually(lambda: sent(runs["under-way"]))
+        eventually(lambda: ended(runs.values()))
+        assert [11, "rested"] == [run.result(timeout=30) for run in runs.values()]
+        history = app.workflow.history("under-way")
+        assert [("hold", "done", 1), ("@signal:more", "done", 10)] == [
+            (it.step, it.status, it.result) for it in history
+        ]
+
+
+GATE, began = threading.Event(), threading.Event()
+
+
+@step
+def hold() -> int:
+    """Take until the test says so."""
+    began.set()
+    assert GATE.wait(60)
+    return 1
+
+
+@workflow("under-way")
+def under_way() -> int:
+    return hold() + workflow.wait_for("more", type=int)
+
+
+@workflow("asleep")
+def asleep() -> str:
+    workflow.sleep(1)
+    return "rested"
+
+
+def sent(run: Run) -> bool:
+    """Send a signal that is taken once, and tell whether that is known."""
+    with suppress(ConnectionFailedError, OperationTimeoutError):
+        run.signal("more", 10, id="once")
+        return True
+    return False
+
+
+def ended(runs: Iterable[Run]) -> bool:
+    with suppress(ConnectionFailedError, OperationTimeoutError):
+        return all(run.status() == "completed" for run in runs)
+    return False
 
 
 def again_and_again(call: Callable[[], Any]) -> Any:
