@@ -357,8 +357,6 @@ def _form(call: Call) -> tuple[dict[str, str], bytes]:
         ]
     except (AttributeError, binascii.Error):
         raise Refusal(400, "MalformedPOSTRequest") from None
-    names = [name for name, _ in found]
-    if "file" not in names:
-        raise Refusal(400, "InvalidArgument", "POST requires exactly one file upload per request.")
-    end = names.index("file")  # what comes after the file is passed over
-    return {str(name).lower(): value.decode() for name, value in found[:end]}, found[end][1]
+    if not found or found[-1][0] != "file":  # S3 passes over what comes after it; moto would not
+        raise Refusal(400, "InvalidArgument", "a form ends with its file")
+    return {str(name).lower(): value.decode() for name, value in found[:-1]}, found[-1][1]
