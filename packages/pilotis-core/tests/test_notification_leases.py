@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pilotis.bridge import run_blocking
+from pilotis.codec import JSON
 from pilotis.errors import AuthenticationError, ConnectionFailedError, NotificationFailedError, ThrottledError
-from pilotis.modules.notification import Content, LedgerEntry, MemoryLedger, Notifier
+from pilotis.modules.notification import Content, LedgerEntry, LedgerQuery, MemoryLedger, Notifier
+from pilotis.modules.notification.dispatch import RECOVERED_AT_ONCE
 from pilotis.providers import Context, NotificationCapability, OutgoingMessage, Receipt
 from pilotis_testing import Colour, ManualClock
 from pilotis_testing.clock import until
+from pilotis_testing.ledger import new_entry
 from pilotis_testing.scripted import ScriptedNotification
 
 TIMEOUT, LEASE = 30.0, 60.0
@@ -35,11 +40,17 @@ class Ledger(MemoryLedger):
     def __init__(self) -> None:
         super().__init__()
         self.recorded: list[LedgerEntry] = []
+        self.found: list[int] = []
         self.fails_to_settle = 0
 
     async def record(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
         self.recorded += entries
         return await super().record(entries)
+
+    async def find(self, query: LedgerQuery) -> list[LedgerEntry]:
+        found = await super().find(query)
+        self.found.append(len(found))
+        return found
 
     async def replace(self, entries: Sequence[LedgerEntry]) -> list[bool]:
         if self.fails_to_settle and any(entry.leased_until is None for entry in entries):
@@ -117,6 +128,33 @@ async def test_who_comes_second_to_what_failed_is_told_that_somebody_is_at_it(bu
     with pytest.raises(NotificationFailedError):
         await voice.send(**MAIL, idempotency_key="key")
     assert "pending" == (await voice.send(**MAIL, idempotency_key="key")).status
+
+
+def left_behind(clock: ManualClock) -> LedgerEntry:
+    """Return an entry whose sender died: its lease has just ended."""
+    entry = new_entry(clock, leased_until=clock.time())
+    message = OutgoingMessage(id=entry.id, channel="email", to="ada@example.com", content=Content(text="Hello"))
+    return replace(entry, message=JSON.encode(message, "message"))
+
+
+async def test_recovery_goes_part_by_part(build: Build, clock: ManualClock, colour: Colour) -> None:
+    """However much there is, it is never all in the memory at once, and all is sent."""
+    ledger = Ledger()
+    await ledger.record([left_behind(clock) for _ in range(2 * RECOVERED_AT_ONCE + 1)])
+    sent = await colour.voice(build(Immediate(), ledger=ledger)).recover()
+    assert ["sent"] * (2 * RECOVERED_AT_ONCE + 1) == [one.status for one in sent]
+    assert [RECOVERED_AT_ONCE, RECOVERED_AT_ONCE, 1, 0] == ledger.found
+
+
+async def test_recovery_leaves_a_silent_provider_alone(build: Build, clock: ManualClock, colour: Colour) -> None:
+    """After one part: the others have their turns later, and none is tried more often than it may be."""
+    ledger, several = Ledger(), RECOVERED_AT_ONCE + 5
+    await ledger.record([left_behind(clock) for _ in range(several)])
+    provider = Immediate(*[TimeoutError()] * several * 9)
+    voice = colour.voice(build(provider, ledger=ledger))
+    times = [len(await voice.recover()) for _ in range(7)]
+    assert [RECOVERED_AT_ONCE] * 3 + [5] * 3 + [0] == times
+    assert {3} == set(Counter(message.id for message in provider.seen).values())
 
 
 @pytest.mark.parametrize(("ahead", "status"), [(LEASE - TIMEOUT - 1, "sending"), (LEASE, "unknown")])

@@ -155,9 +155,15 @@ class LedgerConformance(Conformance):
             expected = [plain, *(entry for other, entry in others.items() if other != name)]
             assert found == sorted(expected, key=lambda entry: entry.id, reverse=True)
         assert await provider.find(LedgerQuery(now=clock.time(), **wanted)) == [plain]
+        tired = replace(make(), takeovers=3)
+        await provider.record([tired])
+        found = await provider.find(LedgerQuery(now=clock.time(), takeovers_below=3, to="bob@example.com"))
+        assert found == [others["to"]]
+        assert tired not in await provider.find(LedgerQuery(now=clock.time(), takeovers_below=3))
+        assert tired in await provider.find(LedgerQuery(now=clock.time(), takeovers_below=4))
         since = others["channel"].notification.created_at
         found = await provider.find(LedgerQuery(now=clock.time(), since=since))
-        assert found == [others["resource"], others["channel"]]
+        assert found == [tired, others["resource"], others["channel"]]
         await provider.close()
 
     async def test_an_ended_lease_is_unknown(

@@ -14,5 +14,6 @@ AND (%(channel)s::text IS NULL OR channel = %(channel)s)
 AND (%(resource_kind)s::text IS NULL OR resource_kind = %(resource_kind)s)
 AND (%(resource_id)s::text IS NULL OR resource_id = %(resource_id)s)
 AND (%(since)s::bigint IS NULL OR created_at >= %(since)s)
+AND (%(takeovers_below)s::int IS NULL OR takeovers < %(takeovers_below)s)
 ORDER BY created_at DESC, id DESC
 LIMIT %(limit)s

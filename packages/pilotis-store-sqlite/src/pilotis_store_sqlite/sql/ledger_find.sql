@@ -13,5 +13,6 @@ AND channel = :channel
 AND resource_kind = :resource_kind
 AND resource_id = :resource_id
 AND created_at >= :since
+AND takeovers < :takeovers_below
 ORDER BY created_at DESC, id DESC
 LIMIT :limit

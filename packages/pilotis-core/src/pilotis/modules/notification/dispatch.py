@@ -69,17 +69,34 @@ class Dispatch:
         return (await self._deliver([taken]))[taken.id]
 
     async def recover(self) -> list[Outcome]:
-        """Deliver what is unknown again, unless the settings hold it back or it was tried too often."""
+        """Deliver what is unknown again, unless the settings hold it back or it was tried too often.
+
+        A part after the other, for there may be much. When nobody answers for any of a part, the others are left to the
+        next time.
+        """
+        outcomes: list[Outcome] = []
+        missed: set[str] = set()
+        while part := await self._unknown(missed):
+            taken = [mine for entry in part if (mine := await self._take_over(entry))]
+            delivered = (await self._deliver(taken)).values()
+            outcomes += delivered
+            answered = {outcome.entry.id for outcome in delivered if outcome.entry.notification.status != "unknown"}
+            missed |= {entry.id for entry in part} - answered
+            if delivered and not answered:
+                break
+        return outcomes
+
+    async def _unknown(self, missed: set[str]) -> list[LedgerEntry]:
+        """Return some of what is to be recovered, but for what was missed before."""
         if self._settings.on_unknown == "hold":
             return []
-        unknown = await self._ledger.find(LedgerQuery(now=self._clock.time(), statuses=("unknown",)))
-        worth_it = [entry for entry in unknown if entry.takeovers < self._settings.attempts]
-        outcomes: list[Outcome] = []
-        for start in range(0, len(worth_it), RECOVERED_AT_ONCE):
-            batch = worth_it[start : start + RECOVERED_AT_ONCE]
-            taken = [mine for entry in batch if (mine := await self._take_over(entry))]
-            outcomes += (await self._deliver(taken)).values()
-        return outcomes
+        query = LedgerQuery(
+            now=self._clock.time(),
+            statuses=("unknown",),
+            takeovers_below=self._settings.attempts,
+            limit=RECOVERED_AT_ONCE + len(missed),
+        )
+        return [entry for entry in await self._ledger.find(query) if entry.id not in missed][:RECOVERED_AT_ONCE]
 
     async def try_to_recover(self) -> None:
         """Recover, and leave it to the next time if that fails."""

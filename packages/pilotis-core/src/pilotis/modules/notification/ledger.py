@@ -60,6 +60,8 @@ class LedgerQuery(msgspec.Struct, frozen=True, kw_only=True):
     resource: tuple[str, str] | None = None
     since: datetime | None = None
     """Created at this time or later."""
+    takeovers_below: int | None = None
+    """Sent again fewer times than this because its outcome was unknown."""
     limit: int | None = None
 
     def fits(self, entry: LedgerEntry) -> bool:
@@ -71,6 +73,7 @@ class LedgerQuery(msgspec.Struct, frozen=True, kw_only=True):
             and self.channel in (None, known.channel)
             and self.resource in (None, known.resource)
             and (self.since is None or known.created_at >= self.since)
+            and (self.takeovers_below is None or entry.takeovers < self.takeovers_below)
         )
 
 

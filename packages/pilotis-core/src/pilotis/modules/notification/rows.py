@@ -68,6 +68,7 @@ def ledger_searches(query: LedgerQuery) -> list[dict[str, Any]]:
         "resource_kind": kind,
         "resource_id": about,
         "since": None if query.since is None else microseconds(query.since),
+        "takeovers_below": query.takeovers_below,
         "limit": query.limit,
     }
     nothing = {"status": None, "live_at": None, "left_at": None}
