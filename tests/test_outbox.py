@@ -22,6 +22,7 @@ from pilotis import (
     Event,
     InvalidInputError,
     NotFoundError,
+    OperationError,
     Pilotis,
     UnsupportedError,
     UsageError,
@@ -194,6 +195,10 @@ def place_for_django(url: str) -> dict[str, Any]:
     return {"ENGINE": "django.db.backends.postgresql", **{ours: place.get(theirs) for ours, theirs in named.items()}}
 
 
+def plain_connection(url: str) -> Any:
+    return sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
+
+
 def dialect(url: str) -> str:
     return url.replace("postgresql:", "postgresql+psycopg:")
 
@@ -211,6 +216,102 @@ BLOCKING: list[tuple[str, Kind]] = [
 def test_a_blocking_connection(request: pytest.FixtureRequest, database: str, begin: Kind, colour: Colour) -> None:
     """What is committed through it is handled, once and in order; what is rolled back is not. In both colours."""
     check_kind(request.getfixturevalue(database), begin, colour)
+
+
+@pytest.mark.parametrize(("database", "begin"), BLOCKING, ids=lambda it: getattr(it, "__name__", it))
+def test_transactions_with_one_key_come_one_after_the_other(
+    request: pytest.FixtureRequest, database: str, begin: Kind
+) -> None:
+    """Through any connection: what the second emits comes after all that the first does until its commit."""
+    with opened(Shop(request.getfixturevalue(database))) as shop:
+        begun = threading.Event()
+
+        def emit_after() -> None:
+            with begin(shop.url) as connection, shop.app.event.transaction(connection):
+                begun.set()
+                shop.app.event.emit("order.placed", 3, key="k")
+
+        second = threading.Thread(target=emit_after)
+        with begin(shop.url) as connection, shop.app.event.transaction(connection):
+            shop.app.event.emit("order.placed", 1, key="k")
+            second.start()
+            assert begun.wait(DEADLINE)
+            if database == "postgres_url":
+                waiting_for(shop.url, 1)
+            shop.app.event.emit("order.placed", 2, key="k")
+        second.join(DEADLINE)
+        assert [1, 2, 3] == shop.handled()
+
+
+@pytest.mark.parametrize("begin", [by_psycopg, by_alchemy, by_session], ids=lambda it: it.__name__)
+def test_what_commits_late_is_handed_over(postgres_url: str, begin: Kind) -> None:
+    """After what was written later and committed before it."""
+    with opened(Shop(postgres_url)) as shop:
+        with begin(shop.url) as late, shop.app.event.transaction(late):
+            shop.app.event.emit("order.placed", 1)
+            with begin(shop.url) as early, shop.app.event.transaction(early):
+                shop.app.event.emit("order.placed", 2)
+            assert [2] == shop.handled()
+        assert [2, 1] == shop.handled()
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+def test_what_a_savepoint_of_a_session_takes_back_is_not_sent(request: pytest.FixtureRequest, database: str) -> None:
+    """What one keeps is, and what comes around them."""
+    with opened(Shop(request.getfixturevalue(database))) as shop:
+        emit = shop.app.event.emit
+        with by_session(shop.url) as session, shop.app.event.transaction(session):
+            emit("order.placed", 1, key="k")
+            with contextlib.suppress(ZeroDivisionError), session.begin_nested():
+                emit("order.placed", 2, key="k")
+                raise ZeroDivisionError
+            with session.begin_nested():
+                emit("order.placed", 3, key="k")
+            emit("order.placed", 4, key="k")
+        assert [1, 3, 4] == shop.handled()
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+def test_what_comes_after_a_commit_inside_the_block_is_of_the_next_transaction(
+    request: pytest.FixtureRequest, database: str
+) -> None:
+    """Which is rolled back alone."""
+    url = request.getfixturevalue(database)
+    with opened(Shop(url)) as shop, closing(plain_connection(url)) as connection:
+        with shop.app.event.transaction(connection):
+            shop.app.event.emit("order.placed", 1, key="k")
+            connection.commit()
+            shop.app.event.emit("order.placed", 2, key="k")
+        connection.rollback()
+        assert [1] == shop.handled()
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+def test_a_connection_that_is_closed_is_told(request: pytest.FixtureRequest, database: str) -> None:
+    """By an error of ours; what it had not committed is not sent."""
+    url = request.getfixturevalue(database)
+    with opened(Shop(url)) as shop:
+        connection = plain_connection(url)
+        with shop.app.event.transaction(connection):
+            shop.app.event.emit("order.placed", 1)
+            connection.close()
+            with pytest.raises(OperationError, match="closed"):
+                shop.app.event.emit("order.placed", 2)
+        assert [] == shop.handled()
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+def test_an_event_may_be_as_large_as_any(request: pytest.FixtureRequest, database: str) -> None:
+    """Up to `event.max_bytes`; beyond that it is refused before anything is written."""
+    url = request.getfixturevalue(database)
+    with opened(Shop(url, max_bytes=9_000_000)) as shop, closing(plain_connection(url)) as connection:
+        with shop.app.event.transaction(connection):
+            shop.app.event.emit("order.placed", "x" * 8_000_000, key="k")
+            with pytest.raises(InvalidInputError, match=r"event\.max_bytes"):
+                shop.app.event.emit("order.placed", "x" * 9_000_000, key="k")
+            shop.app.event.emit("order.placed", "after", key="k")
+        connection.commit()
+        assert [8_000_000, 5] == [len(data) for data in shop.handled()]
 
 
 @pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
@@ -302,6 +403,30 @@ async def test_an_async_connection(postgres_url: str, begin: Callable[[str], Any
                 raise ZeroDivisionError
         assert await app.event.adrain(DEADLINE)
         assert [1, 2] == shop.data
+
+
+@pytest.mark.parametrize(
+    "begin", [by_async_psycopg, by_async_alchemy, by_async_session], ids=lambda it: getattr(it, "__name__", it)
+)
+async def test_async_transactions_with_one_key_come_one_after_the_other(
+    postgres_url: str, begin: Callable[[str], Any]
+) -> None:
+    """The same, as tasks of one event loop: the second waits, and the loop goes on."""
+    shop = await run_blocking(Shop, postgres_url)
+    async with shop.app as app:
+
+        async def emit_after() -> None:
+            async with begin(shop.url) as connection, app.event.transaction(connection):
+                await app.event.aemit("order.placed", 3, key="k")
+
+        async with begin(shop.url) as connection, app.event.transaction(connection):
+            await app.event.aemit("order.placed", 1, key="k")
+            second = asyncio.create_task(emit_after())
+            await run_blocking(waiting_for, postgres_url, 1)
+            await app.event.aemit("order.placed", 2, key="k")
+        await second
+        assert await app.event.adrain(DEADLINE)
+        assert [1, 2, 3] == shop.data
 
 
 def test_an_async_connection_is_refused_without_its_loop(postgres_url: str) -> None:

@@ -61,7 +61,8 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
 
     A relay locks the rows that it has in its hands, so that they are free at once when it dies, and after a lease when
     it is stopped. The table is made by `migrate`: opening raises `ConfigurationError` where it is not there. Behind a
-    pooler that lends its connections for a transaction nothing can be notified, and WAKE is not declared once it is open.
+    pooler that lends its connections for a transaction nothing can be notified, and WAKE is not declared once it is
+    open.
     """
 
     Options = PostgresOutboxOptions
