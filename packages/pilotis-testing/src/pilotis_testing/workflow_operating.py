@@ -11,14 +11,47 @@ import pytest
 from pilotis.bridge import drive, run_blocking
 from pilotis.errors import (
     ConflictError,
+    InvalidInputError,
     NotFoundError,
+    WorkflowCancelledError,
     WorkflowFailedError,
 )
 from pilotis.modules.workflow import RunInfo, step, workflow
-from pilotis.providers import RunQuery, WorkflowCapability, WorkflowProvider
+from pilotis.providers import Letter, RunQuery, WorkflowCapability, WorkflowProvider
 
-from pilotis_testing.colours import Colour
+from pilotis_testing.colours import Colour, soon
 from pilotis_testing.workflow_base import FOREVER, Engines, Shop, WorkflowBase, eventually
+
+
+REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (
+        lambda engine: engine.start("no-such-workflow"),
+        InvalidInputError,
+        "workflow: expected a function decorated",
+    ),
+    (lambda engine: engine.signal("r", "go", object()), InvalidInputError, "payload of signal 'go'"),
+    (lambda engine: engine.signal("r", "go", float("nan")), InvalidInputError, "payload of signal 'go'"),
+    (lambda engine: engine.signal("r", ""), InvalidInputError, "signal name: expected text"),
+    (
+        lambda engine: engine.signal("r\n", "go"),
+        InvalidInputError,
+        "id: expected text without control characters",
+    ),
+    (lambda engine: engine.signal("nobody", "go"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.complete_step("r", "pay", object()), InvalidInputError, "result of step 'pay'"),
+    (lambda engine: engine.complete_step("nobody", "pay", 1), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.fail_step("nobody", "pay", "lost"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.cancel("nobody"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.get("nobody"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.history("nobody"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.retry("nobody"), NotFoundError, "there is no run 'nobody'"),
+    (lambda engine: engine.retry("r"), ConflictError, "run 'r' is waiting"),
+    (lambda engine: engine.fork("r", from_step="pay#9"), NotFoundError, "no record of step 'pay#9'"),
+    (lambda engine: engine.fork("r", new_id="r"), ConflictError, "there is a run 'r' already"),
+    (lambda engine: engine.find(status="asleep"), InvalidInputError, "status: expected one of"),
+    (lambda engine: engine.find(limit=0), InvalidInputError, "limit: expected a whole number from 1"),
+]
+"""What is asked of an engine about a run "r" that waits, and how it is refused."""
 
 
 class WorkflowOperatingChecks(WorkflowBase):
@@ -177,6 +210,103 @@ class WorkflowOperatingChecks(WorkflowBase):
         assert [datetime(2026, 1, day, 3, tzinfo=UTC) for day in (2, 1)] == fires
         assert engine.unschedule("nightly")
         assert not engine.unschedule("nightly")
+
+    @pytest.mark.parametrize(("ask", "kind", "said"), REFUSED)
+    async def test_bad_input_leaves_runs_alone(
+        self, engines: Engines, ask: Callable[[Any], Any], kind: type[Exception], said: str
+    ) -> None:
+        """It is told by a typed error; a run that waits goes on waiting, and takes what is sent to it next."""
+
+        @workflow("undisturbed")
+        def flow() -> Any:
+            return workflow.wait_for("go")
+
+        engine = engines()
+        run = await engine.start(flow, id="r")
+        await engines.reaches(run, "waiting")
+        with pytest.raises(kind, match=said):
+            await ask(engine)
+        assert [("r", "waiting")] == [(info.id, info.status) for info in await engine.find()]
+        await run.signal("go", "on")
+        assert "on" == await run.result(timeout=FOREVER)
+
+    @pytest.mark.parametrize("id", ["ordre n° 1/é", "{x}:*?[a]%7B", "@step:~a#2", "'; -- \"", "x" * 1024])
+    async def test_ids_may_have_odd_characters(self, engines: Engines, id: str) -> None:
+        """They are no patterns and no parts of keys, and neither are those of children."""
+
+        @workflow("odd-child")
+        def child() -> str:
+            return workflow.wait_for("go", type=str)
+
+        @workflow("odd-parent")
+        def parent() -> str:
+            return workflow.start_child(child).result()
+
+        engine = engines()
+        run = await engine.start(parent, id=id)
+        await engines.reaches(run, "waiting")
+        await soon(lambda: engines.status(f"{id}/odd-child") == "waiting")
+        assert await engines.provider.signal(f"{id}/odd-child", "go", Letter(b'"on"'))
+        assert "on" == await run.result(timeout=FOREVER)
+        assert id in [info.id for info in await engine.find(name="odd-parent", status="completed")]
+
+    async def test_a_large_result_arrives_whole(self, engine: Any) -> None:
+        """Of a step, of a workflow and of a signal."""
+        large = "é" * 1_000_000
+
+        @step
+        def make() -> str:
+            return large
+
+        @workflow("large")
+        def flow() -> list[str]:
+            return [make(), workflow.wait_for("more", type=str)]
+
+        run = await engine.start(flow)
+        await run.signal("more", large)
+        assert [large, large] == await run.result(timeout=FOREVER)
+
+    async def test_cancelling_again_does_nothing_more(self, engines: Engines) -> None:
+        """It is told whether the run had ended; compensations run once."""
+        undone: list[int] = []
+
+        @step
+        def reserve() -> int:
+            return 1
+
+        @reserve.compensate
+        def put_back(reserved: int) -> None:
+            undone.append(reserved)
+
+        @workflow("cancelled-twice")
+        def flow() -> None:
+            reserve()
+            workflow.wait_for("never")
+
+        engine = engines()
+        run = await engine.start(flow)
+        await engines.reaches(run, "waiting")
+        assert await run.cancel() is True
+        await run.cancel()
+        with pytest.raises(WorkflowCancelledError):
+            await run.result(timeout=FOREVER)
+        assert (False, [1], "cancelled") == (await run.cancel(), undone, await run.status())
+
+    async def test_a_retention_of_nothing_keeps_nothing(self, engines: Engines) -> None:
+        """The run is gone soon after its end, and whoever asks is told so."""
+
+        @workflow("forgotten", retention=0)
+        def flow() -> None:
+            workflow.wait_for("go")
+
+        engine = engines()
+        run = await engine.start(flow)
+        await engines.reaches(run, "waiting")
+        await run.signal("go")
+        await soon(lambda: engines.status(run.id) is None)
+        with pytest.raises(NotFoundError, match="its retention is over"):
+            await run.status()
+        assert [] == await engine.find(name="forgotten")
 
     async def test_capabilities_are_declared(self, provider: WorkflowProvider, colour: Colour) -> None:
         """Who says that other processes see the runs is a shared provider, and the other way round."""
