@@ -164,9 +164,9 @@ class Notifier(Portable[Switchboard]):
         """Send again what crashed senders and time-outs left `unknown`, and return what became of it.
 
         Does nothing where `on_unknown` is "hold". A notification is sent again at most `attempts` times in this way, so
-        that one that kills its sender does not go on for ever. It goes on part by part until no provider answers for any of
-        a part: then the others are left to the next time. With a durable ledger this happens by itself, when the
-        module is opened and once per lease, unless the app's role is "emit".
+        that one that kills its sender does not go on for ever. When nobody answers for any of a hundred, the others are
+        left to the next time. With a durable ledger this happens by itself, when the module is opened and once per
+        lease, unless the app's role is "emit".
         """
         return [self._view(outcome.entry) for outcome in await self._dispatch.recover()]
 
