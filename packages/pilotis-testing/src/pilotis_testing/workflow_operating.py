@@ -22,7 +22,6 @@ from pilotis.providers import Letter, RunQuery, WorkflowCapability, WorkflowProv
 from pilotis_testing.colours import Colour, soon
 from pilotis_testing.workflow_base import FOREVER, Engines, Shop, WorkflowBase, eventually
 
-
 REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda engine: engine.start("no-such-workflow"),
