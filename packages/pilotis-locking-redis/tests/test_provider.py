@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -156,18 +157,21 @@ def test_a_clock_that_is_set_back_changes_nothing_for_holders(make: Make, clock:
 # Many at once
 
 
+@pytest.mark.campaign
 def test_opposite_orders_share_fairly(make: Make) -> None:
     """Ten who want the same keys, named in different orders, never block one another, and each has its share."""
     lockings = [make(max_connections=20) for _ in range(2)]
-    wanted, counts, inside = size(500, 20_000), [0] * 10, list[int]()
+    counts, inside = [0] * 10, list[int]()
     start = threading.Barrier(10)
+    ends = time.monotonic() + size(0, 10)
 
     def contend(number: int) -> None:
         keys = ["a", "b"] if number % 2 else ["b", "a"]
         start.wait(LONG)
-        while sum(counts) < wanted:
+        while sum(counts) < 500 or time.monotonic() < ends:
             with lockings[number % 2].hold(*keys, ttl=LONG, wait=LONG):
                 inside.append(number)
+                assert ["a", "b"] == [state.key for state in lockings[0].held()]
                 assert [number] == inside
                 counts[number] += 1
                 inside.clear()
@@ -177,21 +181,10 @@ def test_opposite_orders_share_fairly(make: Make) -> None:
         thread.start()
     for thread in threads:
         thread.join(LONG)
-    assert wanted <= sum(counts) <= wanted + 10
     mean = sum(counts) / 10
-    assert all(mean / 2 <= count <= mean * 2 for count in counts)
-
-
-@pytest.mark.slow
-@pytest.mark.campaign
-def test_a_renewed_lease_lasts_many_times_its_ttl(make: Make) -> None:
-    """Nobody else has the lock meanwhile."""
-    locking, other = make(), make()
-    with locking.hold("a", ttl=size(3, 1)) as lease:
-        assert other.inspect("a").token == lease.token
-        with pytest.raises(LockNotAcquiredError):
-            other.acquire("a", wait=size(4, 60))
-        assert not lease.lost
+    assert mean >= 50
+    assert all(mean / 2 <= count <= mean * 2 for count in counts), counts
+    assert [] == lockings[0].held()
 
 
 # Rights

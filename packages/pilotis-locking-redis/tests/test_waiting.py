@@ -176,20 +176,6 @@ def test_only_the_head_is_woken(make: Make, own_redis: RedisServer) -> None:
     assert [0, 1, 2, 3] == served
 
 
-@pytest.mark.slow
-def test_thousands_of_leases_are_renewed_by_few_commands(make: Make, own_redis: RedisServer) -> None:
-    """All of a process in one round trip; what each of its parts does is bounded."""
-    locking = make(own_redis.url)
-    leases = [locking.acquire(f"k{number}", ttl=LONG) for number in range(5_000)]
-    provider = RedisLocks(RedisLocksOptions(url=own_redis.url))
-    provider.context = locking.context
-    for _ in range(2):  # a script is sent along the first time
-        tell(own_redis.url, "CONFIG", "RESETSTAT")
-        assert all(drive(provider.renew([lease.grant for lease in leases])))
-    assert 20 == commands(own_redis.url)["evalsha"]
-    drive(provider.close())
-
-
 # Who dies
 
 

@@ -9,26 +9,20 @@ from pathlib import Path
 
 import pytest
 import redis
-from pilotis.bridge import pause
+from pilotis.bridge import drive, pause
 from pilotis.errors import ConnectionFailedError, OperationError, OperationTimeoutError
 from pilotis_redis import Eviction, RedisLink, RedisOptions, Script, startup
 from pilotis_redis.faults import classify
 from pilotis_testing import Colour
 from pilotis_testing.clock import until
 from pilotis_testing.colours import together
-from pilotis_testing.redis import tell
+from pilotis_testing.redis import SLOTS, RedisNode, tell
+from pilotis_testing.redis_groups import Sentinel
 from pilotis_testing.servers import START_SECONDS, RedisServer, running
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 FAILOVER_SECONDS = 45.0
 SCRIPT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])", "1" * 40)
-
-
-class Sentinel(RedisServer):
-    """A sentinel, whose file of settings names one master."""
-
-    def command(self) -> list[str]:
-        return [self.program, str(self.directory / "sentinel.conf"), "--sentinel", "--port", str(self.port)]
 
 
 @pytest.fixture
@@ -136,6 +130,21 @@ async def test_a_cluster(redis_cluster_url: str, colour: Colour) -> None:
     link = RedisLink(RedisOptions(url=redis_cluster_url, max_connections=3))
     await works(link)
     await link.close()
+
+
+def test_a_node_of_a_cluster_that_is_gone_is_a_lost_connection(tmp_path: Path) -> None:
+    """With an error that says so, also where a connection to it was open."""
+    node = RedisNode(tmp_path)
+    with running(node):
+        tell(node.url, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        until(lambda: tell(node.url, "CLUSTER INFO")["cluster_state"] == "ok", START_SECONDS)
+        link = RedisLink(RedisOptions(url=f"redis+cluster://{node.address}"))
+        drive(link.execute("SET", "n", 1))
+        node.kill()
+        with pytest.raises((RedisError, RedisClusterException)) as caught:
+            drive(link.execute("GET", "n"))
+        assert classify(caught.value) is ConnectionFailedError
+        drive(link.close())
 
 
 async def test_transactions_on_a_cluster(redis_cluster_url: str, colour: Colour) -> None:

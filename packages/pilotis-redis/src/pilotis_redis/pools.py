@@ -34,7 +34,8 @@ else:
 class _Patience(_Blocking):
     """Connecting from a thread."""
 
-    reconnects: int
+    reconnects: int = 0
+    """None for the pools of a cluster: another node may have taken over, which only asking anew can tell."""
     pool: Stack
 
     def __init__(self, *args: Any, **settings: Any) -> None:
