@@ -23,7 +23,9 @@ from harness import Task, amedians, heading, in_turns, machine, medians, size, s
 from pilotis import Pilotis
 from pilotis.modules.locking import Locking
 from pilotis_locking_memory import MemoryLocking
+from pilotis_testing.clock import until
 from pilotis_testing.postgres import running_postgres
+from pilotis_testing.postgres import tell as ask
 from pilotis_testing.redis import empty, tell
 from pilotis_testing.servers import RedisServer
 
@@ -109,18 +111,17 @@ def handoffs(candidates: Sequence[Candidate], url: str) -> None:
     table(["candidate", "p50 ms", "p99 ms", "hand-offs"], rows)
 
 
-def crowds(candidates: Sequence[Candidate], url: str, requests: Callable[[], int] | None) -> None:
+def crowds(candidates: Sequence[Candidate], url: str, unit: str, count: Callable[[], int]) -> None:
     heading("Crowds: contenders on threads that all want one lock, again and again")
     rows: list[tuple[object, ...]] = []
     for candidate in candidates:
         row: list[object] = [candidate.name]
         for contenders in CROWDS:
-            before = requests() if requests else 0
+            before = count()
             grants, seconds = result_of(candidate, "crowd", url, CROWD_SECONDS, contenders)
-            row.append(f"{seconds / grants * 1000:.2f}")
-            row += [f"{(requests() - before) / grants:.1f}"] if requests else []
+            row += [f"{seconds / grants * 1000:.2f}", f"{(count() - before) / grants:.1f}"]
         rows.append(tuple(row))
-    measures = ["ms a grant", "requests a grant"] if requests else ["ms a grant"]
+    measures = ["ms a grant", f"{unit} a grant"]
     table(["candidate", *(f"{number}: {measure}" for number in CROWDS for measure in measures)], rows)
 
 
@@ -165,7 +166,7 @@ def on_redis() -> None:
         empty(server.url)
         pairs(ON_REDIS, server.url)
         handoffs(ON_REDIS, server.url)
-        crowds(ON_REDIS, server.url, lambda: tell(server.url, "INFO", "stats")["total_reads_processed"])
+        crowds(ON_REDIS, server.url, "requests", lambda: tell(server.url, "INFO", "stats")["total_reads_processed"])
 
 
 def on_postgres() -> None:
@@ -174,7 +175,14 @@ def on_postgres() -> None:
         _migrate(server.url)
         pairs(ON_POSTGRES, server.url)
         handoffs(ON_POSTGRES, server.url)
-        crowds(ON_POSTGRES, server.url, None)
+        crowds(ON_POSTGRES, server.url, "transactions", lambda: _transactions(server.url))
+
+
+def _transactions(url: str) -> int:
+    """Return how many there were, once the server has ended the connections of all others, which tell then."""
+    until(lambda: ask(url, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'") == [(1,)], 30)
+    ((count,),) = ask(url, "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database")
+    return count
 
 
 def _migrate(url: str) -> None:
