@@ -66,6 +66,42 @@ def test_the_outbox_is_looked_after_from_the_command_line(cli: Cli, tmp_path: Pa
     assert "say what" in cli("outbox", "retry", code=2)
 
 
+def test_what_is_tried_again_from_the_command_line_is_handed_over_at_once(
+    cli: Cli, tmp_path: Path, postgres_url: str
+) -> None:
+    """By the worker, which does not poll: it hears of it."""
+    lines = ["[event]", 'provider = "local"', 'unrouted = "error"', "[event.outbox]", f'url = "{postgres_url}"']
+    configure(tmp_path, *lines, "attempts = 1", f"poll = {NEVER}")
+    cli("outbox", "migrate")
+    got: list[int] = []
+    with Pilotis.load() as worker:
+        with psycopg.connect(postgres_url) as connection, worker.event.transaction(connection):
+            worker.event.emit("nobody.listens", 1)
+        until(lambda: worker.event.outbox.status().aside == 1)
+
+        @worker.event.on("nobody.listens", id="now")
+        def listen(event: Event[int]) -> None:
+            got.append(event.data)
+
+        assert {"retried": 1} == cli("outbox", "retry", "--all")
+        until(lambda: got == [1])
+
+
+def test_the_status_tells_since_when_nobody_relays(cli: Cli, tmp_path: Path) -> None:
+    """Once the first row has waited for much longer than the poll: as something that is stuck."""
+    configure(tmp_path, "[event]", 'provider = "local"', "[event.outbox]", 'url = "sqlite:///shop.db"')
+    cli("outbox", "migrate")
+    with Pilotis.load(role="emit") as app, closing(sqlite3.connect("shop.db")) as connection:
+        with connection, app.event.transaction(connection):
+            app.event.emit("order.placed", 1)
+            connection.execute("UPDATE pilotis_outbox SET written_at = 1767225600")
+        result = CliRunner().invoke(program, ["status", "--json"])
+    [finding] = msgspec.json.decode(result.stdout)
+    assert 2 == result.exit_code
+    assert ("event", "stuck", "the outbox is not relayed") == (finding["module"], finding["severity"], finding["what"])
+    assert "2026-01-01T00:00:00" == finding["since"][:19]
+
+
 def test_without_an_outbox_its_commands_say_so(cli: Cli, tmp_path: Path) -> None:
     """With what to set."""
     configure(tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
@@ -26,7 +28,7 @@ from pilotis import (
 )
 from pilotis.modules.event import EventBus
 from pilotis_testing import ManualClock
-from pilotis_testing.chaos import eventually
+from pilotis_testing.chaos import eventually, team
 from pilotis_testing.postgres import PostgresServer, tell
 from pilotis_testing.servers import RedisServer
 
@@ -216,6 +218,36 @@ def test_a_connection_that_may_not_grow_or_write_is_told(shop: Shop, limit: str,
             shop.emitter.emit("order.placed", "x" * 100_000)
         connection.rollback()
     assert 0 == shop.emitter.outbox.status().waiting
+
+
+RELAY = """
+import sys
+from pilotis import Pilotis
+
+database, bus = sys.argv[1:]
+Pilotis({"name": "shop", "role": "emit", "event": {"url": bus, "outbox": {"url": database, "poll": 0.05}}}).run_relay()
+"""
+
+
+@pytest.mark.slow
+def test_a_relay_lives_through_a_full_disk(stack: ExitStack, tmp_path: Path, file: Path, redis_url: str) -> None:
+    """It can write nothing, removes nothing, and hands over everything once when there is space again."""
+    shop = Shop(stack, {"url": f"sqlite:///{file}"}, provider="redis", url=redis_url)
+    script = tmp_path / "relay.py"
+    script.write_text(RELAY)
+    crew = stack.enter_context(
+        team([sys.executable, str(script), f"sqlite:///{file}", redis_url], tmp_path / "log", {})
+    )
+    relay = crew.start()
+    shop.emit(1)
+    eventually(lambda: shop.got == [1])
+    resource.prlimit(relay.pid, resource.RLIMIT_FSIZE, (8_192, resource.RLIM_INFINITY))
+    shop.emit(2, 3)
+    eventually(lambda: WAITS in crew.printed)
+    assert 2 == shop.emitter.outbox.status().waiting
+    resource.prlimit(relay.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    eventually(lambda: shop.emitter.outbox.status().waiting == 0)
+    eventually(lambda: shop.got == [1, 2, 3])
 
 
 # PostgreSQL

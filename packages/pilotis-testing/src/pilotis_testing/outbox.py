@@ -262,9 +262,19 @@ class OutboxConformance(Conformance):
                 await task
             assert ["1"] == [it.id for it in await relayed(provider)]
 
-    async def test_many_relays_share_the_work(self, provider: OutboxProvider, connect: Connect, colour: Colour) -> None:
-        """Each row is handed over once, and those of a key in order, while others are being written."""
+    @pytest.mark.parametrize("held", [0, 40])
+    async def test_many_relays_share_the_work(
+        self, provider: OutboxProvider, connect: Connect, colour: Colour, held: int
+    ) -> None:
+        """Each row is handed over once, and those of a key in order, while others are being written.
+
+        Also where none of the first rows can be claimed.
+        """
         async with opened(provider):
+            await write(provider, connect, *(row(f"held {number}", "held") for number in range(held)))
+            await relayed(
+                provider, lambda it: Handed(row=it, verdict="retry" if it.id == "held 0" else "kept", delay=LONG)
+            )
             takers = [Taker() for _ in range(4)]
             order: list[str] = []
 
@@ -289,7 +299,7 @@ class OutboxConformance(Conformance):
             for rest in (1, 2, 3):
                 mine = [int(id) for id in order if int(id) % 4 == rest]
                 assert sorted(mine) == mine
-            assert 0 == (await provider.status(BUS)).waiting
+            assert held == (await provider.status(BUS)).waiting
 
     async def test_status_tells_how_long_the_first_has_waited(
         self, provider: OutboxProvider, connect: Connect, colour: Colour
