@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,18 +33,19 @@ class Draft:
             self._file = self._create()
         except BaseException:
             os.close(self._at)
+            tree.prune(root, folders)
             raise
 
     def _create(self) -> int:
         while True:
             try:
                 file = os.open(self._name, _NEW, self._mode, dir_fd=self._at)
-                break
             except FileNotFoundError:  # the folder was pruned between opening it and now
-                os.close(self._at)
-                self._at = tree.make_folder(self._root, self._folders)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return file
+                at, self._at = self._at, tree.make_folder(self._root, self._folders)
+                os.close(at)
+            else:
+                if _is_held(file):
+                    return file
 
     def write(self, chunk: bytes) -> None:
         """Append all of `chunk`."""
@@ -75,11 +77,26 @@ class Draft:
 
     def close(self) -> None:
         """Let go of the file. A draft that was not placed is removed, with the folders that were made for it."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._at)
-        os.close(self._file)
-        os.close(self._at)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._at)
+        finally:
+            os.close(self._file)
+            os.close(self._at)
         tree.prune(self._root, self._folders)
+
+
+def _is_held(file: int) -> bool:
+    """Lock a new draft; close it if it is gone. Until it is locked, whoever sweeps takes it for a dead writer's."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        is_there = os.fstat(file).st_nlink > 0
+    except BaseException:
+        os.close(file)
+        raise
+    if not is_there:
+        os.close(file)
+    return is_there
 
 
 def status(at: int, name: str) -> os.stat_result | None:
@@ -100,14 +117,19 @@ def begun(name: str) -> int | None:
         return None
 
 
-def remove_if_dead(at: int, name: str) -> bool:
-    """Remove a file, unless a living writer holds it. Return whether it was removed."""
+def remove_if_dead(at: int, name: str, is_needed: Callable[[], bool] = lambda: False) -> bool:
+    """Remove a file, unless a living writer holds it, or it `is_needed`. Return whether it was removed.
+
+    Whether it is needed is asked once nobody holds it: a writer may just have finished.
+    """
     try:
         file = tree.open_file(at, name)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_needed():
+            return False
         os.unlink(name, dir_fd=at)
     except (BlockingIOError, FileNotFoundError):
         return False

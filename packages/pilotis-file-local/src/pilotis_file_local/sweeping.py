@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
+
+from pilotis.errors import PermissionDeniedError
 
 from pilotis_file_local import drafts, records, tree
 from pilotis_file_local.shelf import Shelf
+
+_GONE = (FileNotFoundError, PermissionDeniedError)
+"""Somebody has pruned a folder meanwhile, or put a link in its place."""
 
 
 def sweep(shelf: Shelf, before: float) -> int:
@@ -19,7 +25,7 @@ def _folders(shelf: Shelf, folders: list[str]) -> Iterator[list[str]]:
     try:
         with tree.folder(shelf.root, folders) as at, os.scandir(at) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
+    except _GONE:
         return
     for name in names:
         yield from _folders(shelf, [*folders, name])
@@ -31,27 +37,24 @@ def _sweep_folder(shelf: Shelf, folders: Sequence[str], before: float) -> int:
     try:
         with tree.folder(shelf.root, folders) as at:
             for name in os.listdir(at):  # noqa: PTH208 - a descriptor, no path
-                if _is_left(shelf, folders, at, name, before):
-                    removed += drafts.remove_if_dead(at, name)
-    except FileNotFoundError:
-        return removed  # somebody pruned it meanwhile
+                removed += _remove_if_left(shelf, folders, at, name, before)
+    except _GONE:
+        pass
     if removed:
         tree.prune(shelf.root, folders)
     return removed
 
 
-def _is_left(shelf: Shelf, folders: Sequence[str], at: int, name: str, before: float) -> bool:
+def _remove_if_left(shelf: Shelf, folders: Sequence[str], at: int, name: str, before: float) -> bool:
     begun = drafts.begun(name)
     if begun is not None:
-        return begun <= before
-    return tuple(folders[:-1]) == records.FOLDER and _is_orphan(shelf, at, name, before)
+        return begun <= before and drafts.remove_if_dead(at, name)
+    is_record = tuple(folders[:-1]) == records.FOLDER
+    return is_record and drafts.remove_if_dead(at, name, partial(_is_needed, shelf, at, name, before))
 
 
-def _is_orphan(shelf: Shelf, at: int, name: str, before: float) -> bool:
-    try:
-        record = records.decode(at, name)
-    except FileNotFoundError:
-        return False
+def _is_needed(shelf: Shelf, at: int, name: str, before: float) -> bool:
+    record = records.decode(at, name)
     if record is None:  # damaged: nobody can read it
-        return True
-    return record.version.modified <= before * 1e9 and shelf.version(record.key) != record.version
+        return False
+    return record.version.modified > before * 1e9 or shelf.version(record.key) == record.version

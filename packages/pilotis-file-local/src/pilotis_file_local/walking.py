@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from pilotis.errors import InvalidInputError
+from pilotis.errors import InvalidInputError, PermissionDeniedError
 from pilotis.modules.file.checks import check_key
 from pilotis.providers import FileInfo
 
@@ -21,7 +21,7 @@ def walk(shelf: Shelf, prefix: str, *, whole: bool, folders: Sequence[str] = ())
     for name in _names(shelf, folders):
         path = "/".join((*folders, name))
         if not name.endswith("/"):
-            if path.startswith(prefix) and (info := shelf.stat(path)) is not None:
+            if path.startswith(prefix) and (info := _info(shelf, path)) is not None:
                 yield info
         elif not whole and path.startswith(prefix) and path != prefix:
             if _holds_files(shelf, path):
@@ -30,13 +30,20 @@ def walk(shelf: Shelf, prefix: str, *, whole: bool, folders: Sequence[str] = ())
             yield from walk(shelf, prefix, whole=whole, folders=[*folders, name[:-1]])
 
 
+def _info(shelf: Shelf, path: str) -> FileInfo | None:
+    try:
+        return shelf.stat(path)
+    except PermissionDeniedError:
+        return None  # a link has taken its place meanwhile
+
+
 def _names(shelf: Shelf, folders: Sequence[str]) -> list[str]:
     """Return the names in a folder, those of folders with "/" at the end: sorted so, they are in the order of keys."""
     try:
         with tree.folder(shelf.root, folders) as at, os.scandir(at) as entries:
             found = [_name(entry) for entry in entries]
-    except FileNotFoundError:
-        return []
+    except (FileNotFoundError, PermissionDeniedError):
+        return []  # it is gone meanwhile, or a link has taken its place
     return sorted(name for name in found if name is not None and _is_key("/".join((*folders, name.rstrip("/")))))
 
 
