@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from pilotis import Pilotis
-from pilotis.bridge import run_blocking
+from pilotis.bridge import drive, run_blocking
 from pilotis.errors import LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context
@@ -21,6 +21,7 @@ from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
+from pilotis_testing.moments import Moments, struck_at
 from pilotis_testing.postgres import PostgresServer, tell, waiting_for
 
 MakeApp = Callable[..., Pilotis]
@@ -299,3 +300,15 @@ def test_a_cancelled_task_leaves_no_lock(app: Pilotis, locks_url: str) -> None:
             assert tell(locks_url, ADVISORY) == [(0,)], f"an orphan after {turns} turns"
 
     asyncio.run(scenario())
+
+
+def test_an_interrupted_release_has_let_go(app: Pilotis, locks_url: str) -> None:
+    """Before the interrupt is passed on, wherever it struck, and not when the server finds the connection closed."""
+    moments = Moments()
+    processes: set[Any] = set()
+    for moment in moments:
+        lease = app.locking.acquire("order:1")
+        processes.update(tell(locks_url, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"))
+        moments.note(drive(struck_at(moment, lease.arelease(), {"read"})))
+        assert tell(locks_url, ADVISORY) == [(0,)], f"struck at wait {moment}"
+    assert len(processes) == 1

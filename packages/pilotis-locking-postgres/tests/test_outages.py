@@ -23,6 +23,8 @@ from pilotis_testing.chaos import FULL, size
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
+from pilotis_testing.locking_cancelling import hold
+from pilotis_testing.moments import WAITS_OF_THE_BRIDGE, Moments, struck_at
 from pilotis_testing.postgres import PostgresServer, tell
 
 MakeApp = Callable[..., Pilotis]
@@ -224,6 +226,20 @@ def test_many_cancellations_leave_no_orphan(locks_url: str, make_app: MakeApp, m
     asyncio.run(scenario())
     assert tell(locks_url, LEFT) == [(0,)]
     assert tell(locks_url, ROWS) == [(0,)]
+
+
+@pytest.mark.campaign
+@MODES
+async def test_strikes_at_every_wait_leave_no_orphan(
+    locks_url: str, make_app: MakeApp, mode: str, colour: Colour
+) -> None:
+    """A thousand of them, at each wait of a block that a lock is held around, in turn."""
+    locking = colour.voice(make_app(locks_url, mode=mode).locking)
+    moments = Moments(size(20, 1000))
+    for moment in moments:
+        moments.note(await struck_at(moment, hold(locking), WAITS_OF_THE_BRIDGE | {"read", "_wait_conn"}))
+        for question in (LEFT, ROWS):
+            await run_blocking(until, lambda question=question: tell(locks_url, question) == [(0,)])
 
 
 @pytest.mark.campaign

@@ -160,13 +160,14 @@ class Advisory:
 
     async def _released(self, pin: Pin, numbers: list[int], *, shared: bool) -> bool:
         """Let the locks go, and tell whether they were held. A connection that ended took them along."""
-        was_held = False
         try:
             was_held = is_quiet(pin.connection) and await self._unlocked(pin, numbers, shared=shared)
         except psycopg.OperationalError:
             was_held = False
-        finally:
-            await (pin.pool.give(pin.connection) if was_held else pin.pool.drop(pin.connection))
+        except BaseException:  # whoever is interrupted lets go first
+            await finish(self._let_go(pin))
+            raise
+        await (pin.pool.give(pin.connection) if was_held else pin.pool.drop(pin.connection))
         return was_held
 
     async def _unlocked(self, pin: Pin, numbers: list[int], *, shared: bool) -> bool:
