@@ -122,3 +122,9 @@ def make(redis_url: str) -> Iterator[Callable[..., RedisWorkflows]]:
     yield make
     for provider in made:
         drive(provider.close())
+
+
+@pytest.fixture
+def store(make: Callable[..., RedisWorkflows]) -> RedisWorkflows:
+    """A provider."""
+    return make()

@@ -9,11 +9,11 @@ import pytest
 from pilotis import Pilotis, step, workflow
 from pilotis.bridge import drive
 from pilotis.errors import NonDeterminismError, TypeMismatchError
-from pilotis.providers import Letter, RunQuery
+from pilotis.providers import Ending, Fence, Letter, RunQuery
 from pilotis_testing import Colour
 from pilotis_testing.chaos import eventually
 from pilotis_testing.redis import tell
-from pilotis_testing.workflow_words import FLOWS, a_run, claim, fence, known, parked, waiting
+from pilotis_testing.workflow_words import BOOM, FLOWS, a_run, claim, fence, known, parked, waiting
 from pilotis_workflow_redis import RedisWorkflows
 
 BASE = "{pilotis:workflows:pilotis}"
@@ -68,12 +68,33 @@ async def test_a_claim_looks_past_what_cannot_be_read(make: Make, redis_url: str
     assert "stuck" == (await known(store, "first")).status
 
 
-async def test_a_run_that_was_removed_by_hand_holds_nothing_up(make: Make, redis_url: str, colour: Colour) -> None:
-    """It is forgotten."""
+async def test_the_last_fault_of_a_stuck_run_is_told(make: Make, redis_url: str, colour: Colour) -> None:
+    """Unless it is compensated: then it remembers why."""
     store = make()
-    for id in ("gone", "there"):
+    for id in ("plain", "failed"):
         await store.start(a_run(id))
-    tell(redis_url, "UNLINK", f"{BASE}:r:gone")
+    for one in await store.claim("w", FLOWS, 2, 0):
+        mine = fence(one)
+        if one.run.id == "failed":
+            mine = Fence(mine.id, (await store.compensate(mine, BOOM, "compensated")).epoch)
+        again = await store.finish(mine, Ending(status="stuck", error=BOOM))
+        spoil(redis_url, one.run.id, ":step")
+        await store.rewind(again.id, again.epoch, {"step"}, None)
+    assert [] == await store.claim("w", FLOWS, 5, 0)
+    faults = [(await known(store, id)).error for id in ("plain", "failed")]
+    assert ["UnreadableRunError", "ValueError"] == [fault and fault.type for fault in faults]
+
+
+async def test_a_run_that_was_removed_by_hand_holds_nothing_up(make: Make, redis_url: str, colour: Colour) -> None:
+    """Nor does its wait that ends: it is forgotten."""
+    store = make()
+    for id in ("asleep", "gone", "there"):
+        await store.start(a_run(id))
+        if id == "asleep":
+            await store.park(fence(await claim(store)), [waiting("nap", due=store.context.clock.time())], None)
+        if id != "there":
+            tell(redis_url, "UNLINK", f"{BASE}:r:{id}")
+    assert await store.fire() is None
     assert ["there"] == [one.run.id for one in await store.claim("w", FLOWS, 5, 0)]
 
 

@@ -14,6 +14,9 @@ local taken = {}
 if not is_alive(worker) then
     return 'dead'
 end
+if tonumber(ticket) < tonumber(redis.call('ZSCORE', base .. 'hands', worker) or 0) then
+    return {taken, '0-0', -1}
+end
 
 local function add(id)
     redis.call('HSET', hand, id, ticket)
@@ -55,9 +58,6 @@ for at = FIRST_FLOW, #ARGV do
     queues[#queues + 1] = {key('s', ARGV[at]), ARGV[at], true}
 end
 redis.call('SREM', key('i', ''), worker)
-if tonumber(ticket) < tonumber(redis.call('ZSCORE', base .. 'hands', worker) or 0) then
-    return {taken, '0-0', -1}
-end
 redis.call('ZADD', base .. 'hands', ticket, worker)
 if unanswered < tonumber(ticket) then
     take_again()

@@ -2,10 +2,17 @@
 -- KEYS[1]  what all keys begin with
 -- ARGV[1]  how many timers, at most
 -- Result:  until the next one is due (ms, -1: there is none).
+local function go_on(id)
+    local run = look(id)
+    if run then
+        wake(run)
+    end
+end
+
 local function end_record(id, record)
     if redis.call('HGET', key('w', id), 's' .. record) == 'waiting' then
         end_wait(id, record, 'due')
-        wake(look(id))
+        go_on(id)
     end
 end
 
@@ -22,10 +29,7 @@ local function go_off(timer)
     if kind == 'x' then
         remove(rest)
     elseif kind == 'd' then
-        local run = look(rest)
-        if run then
-            wake(run)
-        end
+        go_on(rest)
     else
         local length, both = string.match(rest, '^(%d+):(.*)$')
         end_record(string.sub(both, 1, length), string.sub(both, length + 1))

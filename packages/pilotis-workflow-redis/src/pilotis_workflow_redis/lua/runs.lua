@@ -156,7 +156,7 @@ end
 -- Have a run be stuck because of a fault. One that is compensated remembers why.
 local function set_aside(run, fault)
     let_go(run)
-    redis.call('HSETNX', key('r', run.id), 'error', fault)
+    redis.call(run.verdict and 'HSETNX' or 'HSET', key('r', run.id), 'error', fault)
     become(run, 'stuck', 'worker', '', 'crashes', run.crashes)
 end
 
