@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from pilotis.bridge import drive
 from pilotis.settings.secrets import Secret
 from pilotis_redis import RedisLink, RedisOptions
@@ -17,6 +18,7 @@ from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import NoPermissionError
+from redis.exceptions import TimeoutError as NoAnswerError
 
 LISTENERS = 30
 
@@ -112,3 +114,32 @@ async def test_who_may_not_listen_is_told(own_redis: RedisServer, colour: Colour
         async with link.listening("channel"):
             pass
     await link.close()
+
+
+async def test_a_server_that_hangs_does_not_hold_up_who_begins_to_listen(
+    own_redis: RedisServer, colour: Colour
+) -> None:
+    """It takes the connection and says nothing: that is a time-out, for this one and for whoever comes after it."""
+    link = RedisLink(RedisOptions(url=own_redis.url, timeout=0.2, connect_timeout=0.2, reconnects=0))
+    own_redis.pause()
+    for _ in range(2):
+        with pytest.raises(NoAnswerError):
+            async with link.listening("c"):
+                pass
+    own_redis.resume()
+    async with link.listening("c") as heard:
+        tell(own_redis.url, "PUBLISH", "c", "")
+        await soon(heard.is_set)
+    await link.close()
+
+
+async def test_a_client_of_the_callers_may_have_a_time_out(redis_url: str) -> None:
+    """It is for answers: listening goes on for as long as nothing is said."""
+    client = redis.Redis.from_url(redis_url, socket_timeout=0.1)  # pyright: ignore[reportUnknownMemberType]
+    link = RedisLink(RedisOptions(), client=client)
+    async with link.listening("c") as heard:
+        assert not await heard.wait(0.5)
+        tell(redis_url, "PUBLISH", "c", "")
+        await soon(heard.is_set)
+    await link.close()
+    client.close()

@@ -45,15 +45,16 @@ class RedisLink:
         self.is_cluster = _is_cluster(lent[0]) if lent else options.address.kind == "cluster"
         self.address = "the client that was passed in" if lent else options.address.shown
         if lent:
-            self._commands = self._reads = LentPair(client, async_client)
+            self._commands = self._reads = self._lines = LentPair(client, async_client)
         else:
             self._commands = _pair(options, is_waiting=False)
             self._reads = _pair(options, is_waiting=True)
+            self._lines = _pair(options, is_waiting=False)
         self.can_listen = client is not None or not lent
         """Whether there is a blocking client, which `listening` needs."""
         self.can_track = not lent and not self.is_cluster
         """Whether connections can be made for `track`, and one of them tells of all keys."""
-        self._listener = Listener(self._reads.blocking, options.timeout)
+        self._listener = Listener(self._lines.blocking, options.timeout)
 
     async def execute(self, *command: Any) -> Any:
         """Run one command and return its reply."""
@@ -165,6 +166,7 @@ class RedisLink:
         await self._listener.close()
         await self._commands.close()
         await self._reads.close()
+        await self._lines.close()
 
     def native(self, kind: type) -> object | None:
         """Return redis-py's own client of a type: the blocking one, or that of the running loop."""

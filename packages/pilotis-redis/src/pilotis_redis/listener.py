@@ -16,6 +16,8 @@ logger = logging.getLogger("pilotis.redis")
 
 ALWAYS = "pilotis:listening"
 """A channel on which nothing is ever said: without one, redis-py does not read."""
+LONGEST_READ = 3600.0
+"""Seconds after which one read is followed by the next: there is no need for it to be long or short."""
 
 
 class Listener:
@@ -26,7 +28,7 @@ class Listener:
     """
 
     def __init__(self, client: Callable[[], Any], timeout: float) -> None:
-        """`client` returns a blocking client whose reads do not time out; `timeout` is for subscribing."""
+        """`client` returns a blocking client, whose time-outs are for connecting; `timeout` is for subscribing."""
         self._client = client
         self._timeout = timeout
         self.after_fork()
@@ -131,7 +133,7 @@ class _Line:
     def _listen(self) -> None:
         try:
             while not self.is_cut:
-                self._note(self._subscriptions.get_message(timeout=None))
+                self._note(self._subscriptions.get_message(timeout=LONGEST_READ))
         except Exception as error:
             self.error = self.error or error
             logger.log(logging.DEBUG if self.is_cut else logging.INFO, "stopped listening to Redis: %s", error)
