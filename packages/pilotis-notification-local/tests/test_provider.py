@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pilotis.discovery import resolve
 from pilotis.errors import NotificationFailedError
 from pilotis.modules.notification import Attachment, Content, Notifier
-from pilotis.providers import Context, OutgoingMessage
+from pilotis.providers import Context, OutgoingMessage, Receipt
 from pilotis_notification_local import LocalNotification, LocalNotificationOptions
 from pilotis_notification_local.eml import as_mail
 from pilotis_testing import Colour, ManualClock
@@ -87,6 +87,53 @@ async def test_html_alone_with_a_picture(notifier: Notifier, mails: Path, colour
     [mail] = read_all(mails)
     assert [part.get_content_type() for part in mail.walk()] == ["multipart/related", "text/html", "image/png"]
     assert mail.get_body(("plain",)) is None
+
+
+@pytest.mark.parametrize("html", ["<p>Grüße</p>", "世界 " * 300, "a\x85b\u2028c", "ö\rb"])
+async def test_html_alone_in_any_script(notifier: Notifier, mails: Path, colour: Colour, html: str) -> None:
+    """However long its lines, and whatever ends them."""
+    await colour.voice(notifier).send("ada@example.com", channel="email", content=Content(html=html))
+    [mail] = read_all(mails)
+    assert mail.get_content() == html.replace("\r", "\n") + "\n"
+    assert mail.defects == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Lovelace, Ada",
+        "Ada (the Countess)",
+        'The "Countess',
+        "ada@home",
+        ".",
+        "a;b:c",
+        "[x]",
+        "Löwe, A.",
+        "\\",
+        "ö" * 20,
+    ],
+)
+async def test_a_name_may_hold_anything(notifier: Notifier, mails: Path, colour: Colour, name: str) -> None:
+    """Nobody else gets the mail for it: it is one address, under that name."""
+    who = f"{name} <ada@example.com>"
+    await colour.voice(notifier).send(who, channel="email", sender=who, content=HELLO)
+    [mail] = read_all(mails)
+    for header in (mail["To"], mail["From"]):
+        assert [(name, "ada@example.com")] == [(one.display_name, one.addr_spec) for one in header.addresses]
+
+
+async def test_a_message_that_no_file_can_hold_is_a_failure_of_its_own(mails: Path, colour: Colour) -> None:
+    """As one with an address that nobody checked: the others of the call are written, and kept in the outbox."""
+    provider = LocalNotification(LocalNotificationOptions(outbox_dir=mails))
+    await provider.open()
+    given = [
+        OutgoingMessage(id=f"{number}", channel="email", to=to, content=HELLO)
+        for number, to in enumerate(["ada@example.com", "ada\r\n@example.com", "bob@example.com"])
+    ]
+    assert [Receipt, ValueError, Receipt] == [type(one) for one in await provider.send(given)]
+    assert ["ada@example.com", "bob@example.com"] == [mail["To"] for mail in read_all(mails)]
+    assert given[::2] == provider.outbox
+    await provider.close()
 
 
 async def test_other_channels_are_files_too(notifier: Notifier, mails: Path, colour: Colour) -> None:

@@ -79,6 +79,8 @@ async def test_a_mail_with_everything(
         ("Ada Lovelace <a@example.com>", "Ada Lovelace"),
         (r'"Ada \"The Countess\" L." <a@example.com>', 'Ada "The Countess" L.'),
         (r'"a\\b" <a@example.com>', r"a\b"),
+        ("Lovelace, Ada <a@example.com>", "Lovelace, Ada"),
+        ("<a@example.com>", None),
         ("a@example.com", None),
     ],
 )

@@ -52,7 +52,7 @@ from pilotis.modules.file.links import Links
 from pilotis.modules.file.provider import FileCapability, FileProvider
 from pilotis.modules.file.types import FileInfo, Link, SignedUpload, WriteRequest
 from pilotis.modules.locking.provider import Grant, LockingCapability, LockingProvider, LockRequest, LockState
-from pilotis.modules.notification.addresses import bare_address, masked
+from pilotis.modules.notification.addresses import address_parts, bare_address, masked
 from pilotis.modules.notification.ledger import LedgerCapability, LedgerEntry, LedgerProvider, LedgerQuery
 from pilotis.modules.notification.model import Attachment, Content, Notification
 from pilotis.modules.notification.provider import (
@@ -165,6 +165,7 @@ __all__ = [
     "WorkflowCapability",
     "WorkflowProvider",
     "WriteRequest",
+    "address_parts",
     "answered",
     "bare_address",
     "blocking",

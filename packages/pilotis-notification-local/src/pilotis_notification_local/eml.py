@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from datetime import UTC, datetime
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
 from email.utils import format_datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from pilotis.providers import Attachment, OutgoingMessage, bare_address
+from pilotis.providers import Attachment, OutgoingMessage, address_parts, bare_address
 
 NO_SENDER = "pilotis@localhost"
 
@@ -62,33 +63,40 @@ def _policy(message: OutgoingMessage) -> EmailPolicy[Any]:
 
 def _address(mail: EmailMessage, message: OutgoingMessage) -> None:
     is_mail = message.channel == "email"
-    mail["From"] = message.sender if message.sender and is_mail else NO_SENDER
-    mail["To" if is_mail else "X-Pilotis-To"] = message.to
+    mail["From"] = _person(message.sender if message.sender and is_mail else NO_SENDER)
+    if is_mail:
+        mail["To"] = _person(message.to)
+    else:
+        mail["X-Pilotis-To"] = message.to
+
+
+def _person(text: str) -> Address:
+    """Return an address in its parts: a name may hold what would mean something in a header."""
+    name, bare = address_parts(text)
+    local, _, domain = bare.rpartition("@")
+    return Address(name, local, domain)
 
 
 def _fill(mail: EmailMessage, message: OutgoingMessage) -> None:
     if message.html is None:
         mail.set_content(_text(message))
         return
-    html = EmailMessage(policy=mail.policy)
-    html.set_content(message.html, subtype="html")
+    if message.text is None:
+        _show(mail, message, message.html)
+        return
+    mail.set_content(message.text)
+    mail.make_alternative()
+    part = EmailMessage(policy=mail.policy)
+    _show(part, message, message.html)
+    mail.attach(part)
+
+
+def _show(part: EmailMessage, message: OutgoingMessage, html: str) -> None:
+    part.set_content(html, subtype="html")
     for file in message.attachments:
         if _is_shown(file, message):
             cid = f"<{file.content_id}>"
-            html.add_related(file.content, *_content_type(file), cid=cid, filename=file.filename, disposition="inline")
-    if message.text is None:
-        _become(mail, html)
-    else:
-        mail.set_content(message.text)
-        mail.make_alternative()
-        mail.attach(html)
-
-
-def _become(mail: EmailMessage, part: EmailMessage) -> None:
-    for name, value in part.items():
-        if name != "MIME-Version" or name not in mail:
-            mail[name] = value
-    mail.set_payload(part.get_payload())
+            part.add_related(file.content, *_content_type(file), cid=cid, filename=file.filename, disposition="inline")
 
 
 def _text(message: OutgoingMessage) -> str:

@@ -85,7 +85,7 @@ class LocalNotification(NotificationProvider):
         external_id = new_id(self.context.clock)
         try:
             await self._file(message, external_id)
-        except OSError as error:
+        except Exception as error:  # whatever it is, it is of this message alone
             return error
         with self._lock:
             self._outbox.append(message)

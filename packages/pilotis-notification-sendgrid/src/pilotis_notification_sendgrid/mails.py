@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 from pilotis.errors import InvalidInputError
-from pilotis.providers import Attachment, Content, OutgoingMessage, bare_address
+from pilotis.providers import Attachment, Content, OutgoingMessage, address_parts, bare_address
 
 from pilotis_notification_sendgrid.extras import MOST_RECIPIENTS, Extras, read_extras
 
@@ -23,8 +22,6 @@ PART_MARK = "#"
 """Between the message id of a call and the part, in what we call the mails of one call."""
 
 _DYNAMIC = "d-"
-_QUOTED = re.compile(r'"(.*)"')
-_HIDDEN = re.compile(r"\\(.)")
 
 
 class Mail(msgspec.Struct, frozen=True):
@@ -153,10 +150,7 @@ def _contents(content: Content | None) -> list[dict[str, str]]:
 
 
 def _person(address: str) -> dict[str, str]:
-    bare = bare_address(address)
-    name = address.removesuffix(f"<{bare}>").strip() if address != bare else ""
-    if quoted := _QUOTED.fullmatch(name):
-        name = _HIDDEN.sub(r"\1", quoted[1])
+    name, bare = address_parts(address)
     return {"email": bare} | ({"name": name} if name else {})
 
 

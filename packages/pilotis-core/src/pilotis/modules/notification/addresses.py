@@ -12,6 +12,8 @@ EMAIL = "email"
 
 _LINE_BREAKS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 _NAMED = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]*)>")
+_QUOTED = re.compile(r'"(.*)"')
+_HIDDEN = re.compile(r"\\(.)")
 _LOCAL_PART = re.compile(r"[^\s@<>()\[\]:;,\\\"]{1,64}")
 _LABEL = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?")
 _LONGEST_ADDRESS = 254
@@ -62,6 +64,20 @@ def bare_address(text: str) -> str:
     """Return the address in `Ada <ada@example.com>`, or the text itself."""
     named = _NAMED.fullmatch(text)
     return named["address"] if named else text
+
+
+def address_parts(text: str) -> tuple[str, str]:
+    """Return the name and the address in `Ada <ada@example.com>`; the name is empty where there is none.
+
+    Quotes around a name, and the backslashes in them, are not part of it.
+    """
+    named = _NAMED.fullmatch(text)
+    if named is None:
+        return "", text
+    name = named["name"].strip()
+    if quoted := _QUOTED.fullmatch(name):
+        name = _HIDDEN.sub(r"\1", quoted[1])
+    return name, named["address"]
 
 
 def masked(to: str) -> str:
