@@ -102,8 +102,8 @@ class SqliteOutbox(OutboxProvider):
     # Relaying
 
     async def relay(self, bus: str, kinds: Collection[OutboxKind], limit: int, hand_over: HandOver) -> int:
-        asked = self._asked(bus, kinds, limit)
-        if not await self._database.run(lambda connection: claimable(connection, asked | {"limit": 1})):
+        asked = self._asked(bus, kinds, 1)
+        if not await self._database.run(lambda connection: claimable(connection, asked)):
             return 0  # to look disturbs nobody, to claim may have to wait
         claim = new_id(self.context.clock)
         rows = await self._claim(claim, bus, kinds, limit)
