@@ -172,6 +172,16 @@ async def test_verbs_fail_with_typed_errors_while_redis_is_away(
     await store.close()
 
 
+def test_closing_while_redis_is_away_is_no_error(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """As a process that was killed: what it had is handed on when its liveness is over."""
+    app = Pilotis({"name": "shop", "workflow": {"url": own_redis.url, "connect_timeout": 0.5, "reconnects": 0}})
+    run = app.workflow.start(sums, 1)
+    eventually(lambda: run.status() == "waiting")
+    own_redis.stop()
+    app.close()
+    assert "ends without a word to its provider" in caplog.text
+
+
 async def test_a_worker_whose_beginning_had_no_answer_begins_again(
     make: Make, own_redis: RedisServer, colour: Colour
 ) -> None:

@@ -76,7 +76,14 @@ class Worker:
             job.cancel()
         for job in jobs:
             await job.ended.wait()
-        await self._desk.provider.bury(self._name)
+        await self._part()
+
+    async def _part(self) -> None:
+        """Say that this worker is gone. Where nobody can be told, that is found out as of one that was killed."""
+        try:
+            await self._desk.provider.bury(self._name)
+        except Exception as error:
+            logger.warning("worker %s ends without a word to its provider: %s", self._name, error)
 
     async def _claim_forever(self) -> None:
         while not self._desk.closing.is_set():
