@@ -149,6 +149,7 @@ def test_a_loop_that_has_stopped_is_not_waited_for(app: Pilotis) -> None:
         loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_a_killed_holder_frees_at_once(locks_url: str, mode: str, make_app: MakeApp) -> None:
     """Its connection ends with it, whatever the ttl."""
@@ -227,21 +228,22 @@ def test_the_wait_is_for_all_keys_together(app: Pilotis, locks_url: str) -> None
 
     def wait() -> None:
         try:
-            app.locking.acquire(["a", "b", "c"], wait=1)
+            app.locking.acquire(["a", "b", "c"], wait=0.5)
         except LockNotAcquiredError as error:
             refused.append(error)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    waiting_for(locks_url, 1)
+    until(lambda: bool(refused) or tell(locks_url, f"{ADVISORY} AND NOT granted") == [(1,)])
     for lease in held:
-        time.sleep(0.7)
+        time.sleep(0.35)
         lease.release()
     thread.join()
     assert len(refused) == 1
     assert tell(locks_url, ADVISORY) == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_grant_at_the_moment_of_the_time_out_leaves_nothing(app: Pilotis, locks_url: str) -> None:
     """PostgreSQL may time out and grant at once: then it is the caller's, or nobody's."""
     for number in range(30):

@@ -85,6 +85,30 @@ def test_an_asynchronous_connection_needs_a_loop(app: Pilotis, locks_url: str) -
     loop.close()
 
 
+async def test_transactions_share_a_lock(app: Pilotis, locks_url: str, colour: Colour) -> None:
+    """Those that ask for it; who wants it alone is refused until both have ended."""
+    locking = colour.voice(app.locking)
+    async with await _connected(locks_url, colour) as one, await _connected(locks_url, colour) as two:
+        for connection, wait in ((one, 0), (two, PATIENCE)):
+            await locking.acquire("order:1", shared=True, wait=wait, connection=connection.thing)
+        await one.run("commit")
+        with pytest.raises(LockNotAcquiredError):
+            await locking.acquire("order:1", connection=one.thing)
+        await two.run("rollback")
+        assert await (await locking.acquire("order:1", connection=one.thing)).release() is True
+
+
+async def test_a_blocking_connection_is_good_under_a_loop(app: Pilotis, locks_url: str) -> None:
+    """A thread waits for it, and the lock is its transaction's."""
+    with psycopg.connect(locks_url) as connection:
+        async with app.locking.hold("order:1", connection=connection) as lease:
+            assert not lease.lost
+            with pytest.raises(LockNotAcquiredError):
+                await app.locking.aacquire("order:1")
+        connection.commit()
+        assert await (await app.locking.aacquire("order:1")).arelease() is True
+
+
 @pytest.mark.parametrize("wait", [0, PATIENCE])
 async def test_nothing_is_left_but_the_lock(app: Pilotis, locks_url: str, wait: float, colour: Colour) -> None:
     """No savepoint: those that stay make a transaction slow."""

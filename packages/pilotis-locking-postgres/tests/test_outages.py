@@ -90,7 +90,8 @@ async def test_a_server_that_is_away_is_told_of(
     assert await (await locking.acquire("order:1", wait=PATIENCE)).release() is True
 
 
-@MODES
+@pytest.mark.campaign
+@pytest.mark.parametrize("mode", ["transaction", "session", "table"] if FULL else ["transaction", "table"])
 def test_a_silent_server_keeps_nobody_longer_than_its_wait(
     own_postgres: PostgresServer, make_app: MakeApp, mode: str
 ) -> None:

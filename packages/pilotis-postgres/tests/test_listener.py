@@ -106,6 +106,7 @@ async def test_a_server_that_is_away_is_told_of(connect: Connect, own_postgres: 
             pass
 
 
+@pytest.mark.slow
 async def test_a_silent_server_is_waited_for_once(
     connect: Connect, own_postgres: PostgresServer, colour: Colour
 ) -> None:
