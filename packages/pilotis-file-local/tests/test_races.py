@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from pilotis import FileStore
 from pilotis_file_local import LocalFiles, LocalFilesOptions
+from pilotis_file_local.drafts import Draft
+from pilotis_file_local.shelf import Shelf
+from pilotis_file_local.sweeping import sweep
 from pilotis_testing.chaos import size
 
 WORKER = Path(__file__).parent / "files_worker.py"
@@ -59,3 +64,36 @@ def test_what_vanishes_while_it_is_listed(files: FileStore, root: Path, tmp_path
     (root / "e.txt").symlink_to(WORKER)
     assert ["f/last"] == [info.key for info in listing][99:]
     assert 0 == files.sweep()
+
+
+def test_a_file_that_is_placed_while_its_record_is_swept(
+    files: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record without a file is not taken for left while its writer is about to place the file."""
+    is_about_to, goes_on = threading.Event(), threading.Event()
+    place = Draft.place
+
+    def wait_and_place(draft: Draft, name: str, **options: bool) -> object:
+        if name == "a":
+            is_about_to.set()
+            goes_on.wait(30)
+        return place(draft, name, **options)
+
+    monkeypatch.setattr(Draft, "place", wait_and_place)
+    writer = threading.Thread(target=files.put, args=("a", b"1"), kwargs={"metadata": {"n": "1"}})
+    writer.start()
+    assert is_about_to.wait(30)
+    shelf = Shelf(root, durable=False)
+    look = shelf.version
+
+    def look_and_let_it_go_on(key: str) -> object:
+        found = look(key)
+        goes_on.set()
+        writer.join()
+        return found
+
+    monkeypatch.setattr(shelf, "version", look_and_let_it_go_on)
+    assert 0 == sweep(shelf, time.time() + 60)
+    goes_on.set()
+    writer.join()
+    assert {"n": "1"} == files.stat("a").metadata

@@ -64,15 +64,15 @@ async def opened(files: Any) -> None:
 
 async def test_a_server_that_falls_silent(store: Any, s3: S3Space, gate: threading.Event) -> None:
     """Each verb ends after `timeout`; what became of a write is unknown then."""
-    files = store(timeout=0.5, attempts=1)
+    files = store(timeout=0.3)
     await opened(files)
     for name in ("GetObject", "HeadObject", "ListObjects", "DeleteObjects", "PutObject"):
         s3.proxy.trouble(name, *[Trouble(hold=gate)] * 2)
     for verb in (lambda: files.read("a"), lambda: files.exists("a"), lambda: anext(files.list())):
-        with pytest.raises(OperationTimeoutError, match=rf"at {s3.proxy.url}\) .* 0\.5 s \(timeout\)"):
+        with pytest.raises(OperationTimeoutError, match=rf"at {s3.proxy.url}\) .* 0\.3 s \(timeout\)"):
             await verb()
     for verb in (lambda: files.delete("a"), lambda: files.put("a", b"1")):
-        with pytest.raises(OperationTimeoutError, match=rf"at {s3.proxy.url}\) .* 0\.5 s \(timeout\)") as raised:
+        with pytest.raises(OperationTimeoutError, match=rf"at {s3.proxy.url}\) .* 0\.3 s \(timeout\)") as raised:
             await verb()
         assert "unknown" == raised.value.outcome
 
@@ -103,6 +103,7 @@ async def test_a_server_that_takes_no_connection(store: Any) -> None:
     assert raised.value.outcome is None
 
 
+@pytest.mark.parametrize("colour", [Colour.ASYNC])
 async def test_a_part_that_nobody_answers(store: Any, s3: S3Space, raw: Any, gate: threading.Event) -> None:
     """The put fails after `timeout`, and leaves nothing, though the part comes later."""
     s3.proxy.trouble("UploadPart", Trouble(hold=gate))
@@ -113,6 +114,7 @@ async def test_a_part_that_nobody_answers(store: Any, s3: S3Space, raw: Any, gat
     assert ([], []) == (raw.names, raw.uploads)
 
 
+@pytest.mark.parametrize("colour", [Colour.BLOCKING])
 async def test_an_answer_that_stops(store: Any, s3: S3Space, gate: threading.Event) -> None:
     """A read goes on where it stopped; where that happens again and again, it says how long it has waited."""
     await store().put("a.bin", LARGE)

@@ -81,6 +81,22 @@ async def test_a_version_that_was_replaced_is_read_to_its_end(files: Any, s3: S3
     assert LARGE == first + b"".join([chunk async for chunk in stream])
 
 
+async def test_a_server_that_passes_over_ranges(files: Any, s3: S3Space) -> None:
+    """What it sends in the place of a range, or of the rest after a break, is not taken for that."""
+    await files.put("a.bin", LARGE)
+
+    def strip(request: Any, **_: object) -> None:
+        del request.headers["Range"]
+
+    files.native(BaseClient).meta.events.register("before-sign.s3.GetObject", strip)
+    assert LARGE == await files.read("a.bin")
+    with pytest.raises(OperationError, match="passed over the range"):
+        await files.read("a.bin", start=7)
+    s3.proxy.trouble("GetObject", CUT)
+    with pytest.raises(OperationError, match="passed over the range"):
+        await files.read("a.bin")
+
+
 @pytest.mark.parametrize("content", [b"small", LARGE], ids=["at once", "in parts"])
 async def test_a_file_that_is_damaged(files: Any, s3: S3Space, content: bytes) -> None:
     """A whole file whose digest is not what was stored with it is refused."""

@@ -62,9 +62,13 @@ class Reading:
         return True
 
     def _ask(self) -> Mapping[str, Any]:
-        return self._bucket.connection.ask_now(
-            "get_object", Key=self._bucket.name_of(self._key), **self._range(), **self._version()
-        )
+        span = self._range()
+        name = self._bucket.name_of(self._key)
+        answer = self._bucket.connection.ask_now("get_object", Key=name, **span, **self._version())
+        if span and "ContentRange" not in answer:
+            _close(answer)
+            raise OperationError("the server passed over the range that was asked for, and would send the whole file")
+        return answer
 
     def _range(self) -> dict[str, str]:
         if self._position == 0 and self._end is None:
