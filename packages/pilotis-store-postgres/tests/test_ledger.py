@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 from pilotis.bridge import blocking
@@ -14,6 +16,7 @@ from pilotis.providers import Context, LedgerEntry, LedgerQuery, ledger_searches
 from pilotis_store_postgres import PostgresLedger, PostgresLedgerOptions
 from pilotis_store_postgres.statements import statement
 from pilotis_testing import Colour, ManualClock
+from pilotis_testing.chaos import AnswerCutter
 from pilotis_testing.colours import together
 from pilotis_testing.ledger import new_entry
 from pilotis_testing.postgres import PgBouncer, PostgresServer
@@ -157,6 +160,24 @@ async def test_a_restart_is_survived(
     own_postgres.restart()
     assert [mine] == await provider.record([new_entry(clock, "key")])
     await provider.close()
+
+
+async def test_a_lost_answer_is_told_as_one(
+    make: Make, own_postgres: PostgresServer, clock: ManualClock, colour: Colour
+) -> None:
+    """What it was about may be done: whoever comes again under the same key finds it."""
+    server = urlsplit(own_postgres.url)
+    with AnswerCutter(server.port or 5432) as cutter:
+        user = server.netloc.rpartition("@")[0]
+        provider = make(url=server._replace(netloc=f"{user}@127.0.0.1:{cutter.port}").geturl())
+        await provider.open()
+        mine = new_entry(clock, "key")
+        cutter.cut_next()
+        with pytest.raises(psycopg.OperationalError) as raised:
+            await provider.record([mine])
+        assert ("unknown", ConnectionFailedError) == (provider.outcome(raised.value), provider.classify(raised.value))
+        assert [mine] == await provider.record([new_entry(clock, "key")])
+        await provider.close()
 
 
 async def test_a_pooler_is_no_obstacle(make: Make, pgbouncer: PgBouncer, clock: ManualClock) -> None:
