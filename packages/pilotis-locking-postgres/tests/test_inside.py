@@ -11,9 +11,9 @@ from typing import Any, Self
 import psycopg
 import pytest
 from pilotis import Pilotis
-from pilotis.errors import ConnectionFailedError, InvalidInputError, LockNotAcquiredError
+from pilotis.errors import ConflictError, ConnectionFailedError, InvalidInputError, LockNotAcquiredError
 from pilotis_postgres.colours import settled
-from pilotis_testing.colours import Colour
+from pilotis_testing.colours import Colour, together
 from pilotis_testing.postgres import tell, waiting_for
 
 MakeApp = Callable[..., Pilotis]
@@ -96,6 +96,29 @@ async def test_transactions_share_a_lock(app: Pilotis, locks_url: str, colour: C
             await locking.acquire("order:1", connection=one.thing)
         await two.run("rollback")
         assert await (await locking.acquire("order:1", connection=one.thing)).release() is True
+
+
+async def test_a_circle_of_transactions_is_told(app: Pilotis, locks_url: str, colour: Colour) -> None:
+    """PostgreSQL finds it; one of them hears of a conflict, has what it had, and by its rollback lets the other in."""
+    locking = colour.voice(app.locking)
+    told: list[Any] = []
+
+    async def have(connection: _Connection, first: str) -> None:
+        await connection.run("execute", "SET LOCAL deadlock_timeout = '50ms'")
+        await locking.acquire(first, connection=connection.thing)
+
+    async def want(connection: _Connection, second: str) -> None:
+        try:
+            await locking.acquire(second, wait=PATIENCE, connection=connection.thing)
+        except ConflictError:
+            told.append(await connection.rows(MINE))
+            await connection.run("rollback")
+
+    async with await _connected(locks_url, colour) as one, await _connected(locks_url, colour) as two:
+        await have(one, "a")
+        await have(two, "b")
+        await together(lambda: want(one, "b"), lambda: want(two, "a"))
+    assert told == [[(1,)]]
 
 
 async def test_a_blocking_connection_is_good_under_a_loop(app: Pilotis, locks_url: str) -> None:
