@@ -395,3 +395,17 @@ def test_nothing_stays_behind(make: Make, redis_url: str, hold_shortly: Callable
 
     eventually(is_swept)
     assert 20 > tell(redis_url, "ZCARD", "{pilotis:locks:shop}:o")
+
+
+def test_what_waits_long_is_kept_as_long(make: Make, redis_url: str) -> None:
+    """A lock that is taken meanwhile, for longer than those that are held, does not have the rest end with it."""
+    locking = make(redis_url)
+    locking.acquire("a", ttl=LONG)
+    provider = RedisLocks(RedisLocksOptions(url=redis_url))
+    request = LockRequest(keys=("a",), owner="o", ttl=LONG, wait=100 * LONG)
+    waiting = Taking(provider.link, keys_of("shop"), provider.context.clock, request)
+    assert drive(waiting.take(request.wait)) is None
+    locking.acquire("b", ttl=3 * LONG)
+    assert tell(redis_url, "PTTL", "{pilotis:locks:shop}:l") > 99_000 * LONG
+    assert tell(redis_url, "PTTL", "{pilotis:locks:shop}:o") > 2_000 * LONG
+    drive(provider.close())

@@ -26,11 +26,11 @@ local function next_number()
     return last + 1
 end
 
--- Have nothing stay behind, whatever becomes of everybody.
+-- Have nothing stay behind, whatever becomes of everybody; and nothing end before the last who needs it.
 local function last_until(moment, ...)
     local left = math.ceil((moment - now) / 1000)
-    if redis.call('PTTL', (...)) < left then
-        for _, key in ipairs({...}) do
+    for _, key in ipairs({...}) do
+        if redis.call('PTTL', key) < left then
             redis.call('PEXPIRE', key, left + SLACK)
         end
     end
