@@ -39,13 +39,8 @@ class Ledger(MemoryLedger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recorded: list[LedgerEntry] = []
         self.found: list[int] = []
         self.fails_to_settle = 0
-
-    async def record(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-        self.recorded += entries
-        return await super().record(entries)
 
     async def find(self, query: LedgerQuery) -> list[LedgerEntry]:
         found = await super().find(query)
@@ -80,9 +75,14 @@ async def test_a_lease_begins_when_it_is_written_down(build: Build, clock: Manua
         def check(self, message: OutgoingMessage) -> None:
             clock.advance(LEASE)
 
-    ledger = Ledger()
-    await colour.voice(build(Thorough(), ledger=ledger)).send_many([MAIL, MAIL])
-    assert [clock.time() + LEASE] * 2 == [entry.leased_until for entry in ledger.recorded]
+    class Noting(MemoryLedger):
+        async def record(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+            lasting.extend((entry.leased_until or 0) - clock.time() for entry in entries)
+            return await super().record(entries)
+
+    lasting: list[float] = []
+    await colour.voice(build(Thorough(), ledger=Noting())).send_many([MAIL, MAIL])
+    assert [LEASE] * 2 == lasting
 
 
 async def test_those_that_wait_for_their_turn_are_kept(build: Build, clock: ManualClock, colour: Colour) -> None:

@@ -483,7 +483,8 @@ async def test_what_every_provider_refuses_is_not_recorded(build: Any, colour: C
 
 
 async def test_what_one_provider_would_take_is_recorded(build: Any, colour: Colour) -> None:
-    """It has its turn."""
-    voice = colour.voice(build({"email": [Choosy(name="a"), Choosy(name="b")]}))
+    """It has its turn, and the one that would not is passed over."""
+    first = Choosy(name="a")
+    voice = colour.voice(build({"email": [first, Choosy(name="b")]}))
     sent = await voice.send(**MAIL | {"attachments": [Attachment("a.txt", b"x")]})
-    assert "sent" == sent.status
+    assert ("sent", "b", 1, []) == (sent.status, sent.provider, sent.attempts, first.calls)

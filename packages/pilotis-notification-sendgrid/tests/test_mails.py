@@ -232,6 +232,7 @@ async def test_copies_count_as_recipients(
         ({"provider_data": {"cc": [f"{n}@example.com" for n in range(1000)]}}, "1000 recipients at most, got 1001"),
         ({"content": None, "template": "welcome"}, "template: expected the id of a dynamic template"),
         ({"attachments": (Attachment("a.txt", b"", "text/plain"),)}, r"attachments\[0\]\.content: .* no empty files"),
+        ({"attachments": (Attachment("a", b"a" * 24 * 1024 * 1024),)}, "attachments: SendGrid takes 31457280 bytes"),
     ],
 )
 async def test_what_cannot_be_sent_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from pilotis.providers import Attachment, Content, OutgoingMessage, address_part
 
 from pilotis_notification_sendgrid.extras import MOST_RECIPIENTS, Extras, read_extras
 
+MOST_BYTES = 30 * 1024 * 1024
 NO_SUBJECT = "(no subject)"
 """SendGrid demands a subject."""
 ID_ARGUMENT = "pilotis_id"
@@ -58,9 +60,20 @@ def as_mail(index: int, message: OutgoingMessage, default_sender: str | None) ->
     for place, file in enumerate(message.attachments):
         if not file.content:
             raise InvalidInputError(f"attachments[{place}].content: SendGrid takes no empty files")
+    _check_size(message)
     mail = Mail(index, message, read_extras(message.provider_data), sender)
     _check_recipients(mail.recipients)
     return mail
+
+
+def _check_size(message: OutgoingMessage) -> None:
+    files = sum(4 * math.ceil(len(file.content) / 3) for file in message.attachments)  # as Base64 writes them
+    texts = sum(len(text.encode()) for text in (message.text, message.html) if text)
+    if files + texts > MOST_BYTES:
+        raise InvalidInputError(
+            f"attachments: SendGrid takes {MOST_BYTES} bytes in all, files in Base64, which adds a third; "
+            f"got {files + texts}"
+        )
 
 
 def _check_recipients(recipients: list[str]) -> None:

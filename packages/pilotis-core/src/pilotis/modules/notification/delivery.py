@@ -153,9 +153,10 @@ class Delivery:
 
     def _is_able(self, line: Line, parcel: Parcel) -> bool:
         lacking = line.lacks(parcel.message)
-        if lacking is not None:
-            parcel.met(line, UnsupportedError(lacking, line.provider_name))
-        return lacking is None
+        obstacle = UnsupportedError(lacking, line.provider_name) if lacking else line.refusal(parcel.message)
+        if obstacle is not None:
+            parcel.met(line, obstacle)
+        return obstacle is None
 
     def _end_of(self, line: Line, parcel: Parcel, answer: Answer) -> Changes | None:
         """Return what an answer settles, None for one after which there is more to try."""
