@@ -123,8 +123,8 @@ class NotificationProvider(Provider):
     def check(self, message: OutgoingMessage) -> None:
         """Raise `InvalidInputError` for a message that the service would surely refuse. Optional. No I/O.
 
-        It is asked before the message is recorded, so that whoever sends it learns of it at once where every provider of
-        the channel refuses; else those that do are passed over.
+        It is asked before the message is recorded. Where every provider of the channel refuses it, whoever sends it
+        learns of it at once; else those that do are passed over.
         """
 
     async def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> list[DeliveryUpdate]:
