@@ -166,6 +166,24 @@ def test_what_a_relay_has_that_was_stopped_is_free_after_its_lease(postgres_url:
     drive(other.close())
 
 
+async def test_relays_do_not_mind_what_isolation_the_database_prefers(postgres_url: str, colour: Colour) -> None:
+    """Where it is stricter than theirs, who finds a row that another one removed would fail, and not pass on."""
+    name = postgres_url.rpartition("/")[2]
+    tell(postgres_url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    outbox = PostgresOutbox(PostgresOutboxOptions(url=postgres_url))
+    await outbox.migrate()
+    await write(outbox, lambda: psycopg.connect(postgres_url), *(row(f"{it}", f"{it % 3}") for it in range(200)))
+    taker = Taker()
+
+    async def work() -> None:
+        while len(taker.ids) < 200:
+            await outbox.relay(BUS, KINDS, 5, taker)
+
+    await together(*[work for _ in range(4)])
+    assert sorted(taker.ids) == sorted(f"{it}" for it in range(200))
+    await outbox.close()
+
+
 def test_a_missing_table_is_told_when_it_is_opened(postgres_url: str, colour: Colour) -> None:
     """With the command that makes it."""
     outbox = PostgresOutbox(PostgresOutboxOptions(url=postgres_url))

@@ -7,8 +7,10 @@
 -- The rows are read in the order of an index. Without figures the planner would rather sort them all, and with old ones
 -- read those of all buses by position, were the bus a constant to it.
 -- The server ends a transaction that says nothing for longer than the lease: whoever has the rows may have been stopped.
+-- In a stricter isolation than this one a row that another relay has removed meanwhile would be an error.
 -- Arguments: bus, kinds (an array), limit, window, lease (milliseconds). Result: the rows, in order.
 
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = %(lease)s;
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
