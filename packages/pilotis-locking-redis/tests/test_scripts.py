@@ -170,6 +170,31 @@ def test_a_lock_of_many_is_read_once(locks: RedisLocks, monkeypatch: pytest.Monk
     assert [True] * 50 == drive(locks.renew([grant for grant in grants if grant is not None]))
 
 
+SHARED = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local holders = {}
+for number = 1, tonumber(ARGV[1]) do
+    local ends = number % 2 == 0 and now + 120000000 or now - 1
+    holders[number] = {'o' .. number, number, now - 1000, ends, 1, 'r' .. number}
+    redis.call('ZADD', KEYS[2], 0, 'o' .. number .. '\\0a')
+end
+redis.call('HSET', KEYS[1], 'a', cmsgpack.pack({holders, {}, 0}))
+"""
+"""Has many share a key, of whom every second has run out."""
+
+
+@pytest.mark.parametrize("url", ["redis_url"], indirect=True)
+def test_thousands_who_ran_out_are_dropped_together(locks: RedisLocks, redis_url: str) -> None:
+    """And the others among whom they stood stay, those that can be released by name, too."""
+    tell(redis_url, "EVAL", SHARED, 2, "{pilotis:locks:pilotis}:l", "{pilotis:locks:pilotis}:o", 5_000)
+    state = drive(locks.inspect("a"))
+    assert state is not None
+    assert (2_500, "o2") == (state.holders, state.owner)
+    assert 2_500 == tell(redis_url, "ZCARD", "{pilotis:locks:pilotis}:o")
+    assert [0, 1] == [drive(locks.release_owner(owner)) for owner in ("o4999", "o5000")]
+
+
 @pytest.mark.parametrize("url", ["redis_url"], indirect=True)
 def test_more_keys_than_lua_hands_on_at_once(locks: RedisLocks) -> None:
     """One request may name thousands, which are held, renewed and released as one."""

@@ -13,23 +13,30 @@ local MOST_VALUES = 1000
 local locks, waiters, freer = {}, {}, {}
 local served = 0
 
+local function write(command, key, values)
+    for start = 1, #values, MOST_VALUES do
+        redis.call(command, key, unpack(values, start, math.min(#values, start + MOST_VALUES - 1)))
+    end
+end
+
 -- Locks
 
 -- Take the lock from the holders of whom `is_over` says so, and return how many they were.
 local function drop(name, lock, is_over)
-    local dropped = 0
-    for index = #lock.holders, 1, -1 do
-        if is_over(lock.holders[index]) then
-            local holder = table.remove(lock.holders, index)
-            redis.call('ZREM', OWNERS, holder[OWNER] .. '\0' .. name)
-            dropped = dropped + 1
+    local over, others = {}, {}
+    for _, holder in ipairs(lock.holders) do
+        if is_over(holder) then
+            over[#over + 1] = holder[OWNER] .. '\0' .. name
+        else
+            others[#others + 1] = holder
         end
     end
-    if dropped > 0 then
-        lock.changed, lock.by_owner = true, nil
+    if #over > 0 then
+        write('ZREM', OWNERS, over)
+        lock.holders, lock.changed, lock.by_owner = others, true, nil
         freer[#freer + 1] = name
     end
-    return dropped
+    return #over
 end
 
 local function has_run_out(holder)
@@ -350,12 +357,6 @@ local function end_of(lock)
     return last
 end
 
-local function write(command, values)
-    for start = 1, #values, MOST_VALUES do
-        redis.call(command, LOCKS, unpack(values, start, math.min(#values, start + MOST_VALUES - 1)))
-    end
-end
-
 -- Keep what has changed of locks, drop those that have become nobody's, and return until when the others have to be kept.
 local function save_locks()
     local kept, idle, last = {}, {}, 0
@@ -368,8 +369,8 @@ local function save_locks()
             last = math.max(last, end_of(lock))
         end
     end
-    write('HDEL', idle)
-    write('HSET', kept)
+    write('HDEL', LOCKS, idle)
+    write('HSET', LOCKS, kept)
     return last
 end
 
