@@ -14,6 +14,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -149,6 +150,7 @@ def index(packages: Sequence[str]) -> str:
     )
 
 
+@cache
 def pages() -> dict[str, str]:
     """Return every page by its name."""
     found = provided()

@@ -19,6 +19,7 @@ from pilotis_locking_memory import MemoryLocking, plugin
 from pilotis_locking_memory.table import FIRST_SWEEP
 from pilotis_testing import ManualClock
 from pilotis_testing.interrupts import interrupted
+from pilotis_testing.locking_base import LONG
 
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 """Python 3.12 and newer warn of forks beside threads; what happens then is what these tests are about."""
@@ -155,10 +156,10 @@ def test_interrupted_waits_leave_nothing() -> None:
     """Ctrl-C while waiting, many times over, leaves no lock and no place in a queue."""
     provider = MemoryLocking()
     locking = Locking(provider)
-    lease = locking.acquire("b")
+    lease = locking.acquire("b", ttl=600)
     for _ in range(20):
         with interrupted(0.005):
-            locking.acquire(["a", "b"], wait=5)
+            locking.acquire(["a", "b"], wait=LONG)
     lease.release()
     assert provider.table.keys == {}
     locking.close()

@@ -157,7 +157,7 @@ class Database:
     def _connect(self, mode: str) -> _Connection:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
-            self._timeout,
+            timeout=self._timeout,
             isolation_level=None,
             check_same_thread=False,
             factory=_Connection,
