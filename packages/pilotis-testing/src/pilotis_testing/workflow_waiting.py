@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pilotis.backoff import Backoff
-from pilotis.bridge import Latch
+from pilotis.bridge import Latch, drive, run_blocking
 from pilotis.errors import (
     ConflictError,
     InvalidInputError,
@@ -19,6 +19,7 @@ from pilotis.errors import (
     WorkflowFailedError,
 )
 from pilotis.modules.workflow import step, workflow
+from pilotis.providers import Letter
 from pilotis.scopes import held_locks
 
 from pilotis_testing.clock import ManualClock
@@ -162,6 +163,43 @@ class WorkflowWaitingChecks(WorkflowBase):
         await engine.fail_step("r", "begin", ValueError("really lost"), permanent=True)
         with pytest.raises(WorkflowFailedError, match="ValueError: really lost"):
             await run.result(timeout=FOREVER)
+
+    async def test_a_step_that_waits_is_not_begun_again_for_one_that_is_answered(self, engines: Engines) -> None:
+        """Of those side by side one may have its answer before the run waits for it; the others go on waiting."""
+        engine, begun = engines(), list[str]()
+
+        @step(external=True)
+        async def quick() -> str:
+            begun.append("quick")
+            await run_blocking(answer_at_once)
+            return ""
+
+        @step(external=True)
+        def slow() -> str:
+            begun.append("slow")
+            return ""
+
+        @step(attempts=2, backoff=Backoff.fixed(60))
+        def flaky() -> str:
+            begun.append("flaky")
+            raise ValueError("lost")
+
+        @workflow("answered-at-once")
+        def flow() -> list[str]:
+            return list(workflow.parallel(slow.bind(), quick.bind(), flaky.bind()))
+
+        def answer_at_once() -> None:
+            drive(engines.provider.signal("r", "@step:quick", Letter(b'"soon"')))
+
+        run = await engine.start(flow, id="r")
+        await engines.waits(run)
+        assert ["flaky", "quick", "slow"] == sorted(begun)
+        engines.clock.advance(60)
+        await engines.records(run, "flaky", "failed", 2)
+        await engine.complete_step("r", "slow", "late")
+        with pytest.raises(WorkflowFailedError, match="flaky"):
+            await run.result(timeout=FOREVER)
+        assert ["flaky", "flaky", "quick", "slow"] == sorted(begun)
 
     async def test_a_child_is_started_once(self, engines: Engines) -> None:
         """It is a run of its own; its result, or its error, can be waited for."""

@@ -265,7 +265,7 @@ class Replay:
         deadline = None if self.undoing else self.run.deadline
         parked = await self.write(self.desk.provider.park(self.fence, [*self._notes, *waiting], deadline))
         self._notes.clear()
-        for record in parked.resolved:
+        for record in (*waiting, *parked.resolved):  # what is not resolved waits on
             self.journal[record.key] = record
         if parked.cancelled and not self.undoing:
             self.cancelled = True
