@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -15,8 +16,8 @@ from pilotis.bridge import THREADS
 from pilotis.providers import run_blocking
 from pilotis_file_s3 import copying
 from pilotis_testing.clock import until
-from pilotis_testing.colours import Colour
-from pilotis_testing.s3 import S3Space
+from pilotis_testing.colours import Colour, soon
+from pilotis_testing.s3 import S3Space, Trouble
 
 pytestmark = pytest.mark.slow
 
@@ -61,9 +62,8 @@ async def sweep(files: Any, key: str) -> None:
     await files.sweep(older_than=3600)
 
 
-every_verb = pytest.mark.parametrize(
-    "verb", [put, put_at_once, read, look, copy, delete, walk, sweep], ids=lambda verb: verb.__name__
-)
+def verbs(*several: Verb) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("verb", several, ids=lambda verb: verb.__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def check(s3: S3Space, raw: Any, key: str) -> None:
     assert all(entry["Size"] in (1000, len(LARGE)) for entry in found), found
 
 
-@every_verb
+@verbs(put, put_at_once, read, look, copy, delete, walk, sweep)
 @pytest.mark.parametrize("colour", [Colour.ASYNC])
 async def test_cancelling_at_every_wait(store: Any, s3: S3Space, raw: Any, verb: Verb) -> None:
     """Wherever it happens: a file is there whole or not at all, no parts are left, and no connection stays open."""
@@ -104,6 +104,28 @@ async def test_cancelling_at_every_wait(store: Any, s3: S3Space, raw: Any, verb:
     await files.close()
     gc.collect()  # a pool of urllib3 closes its connections when nobody refers to it
     await run_blocking(until, lambda: s3.proxy.connections <= before)
+
+
+@pytest.mark.parametrize(("verb", "operation"), [(put, "UploadPart"), (copy, "UploadPartCopy")])
+@pytest.mark.parametrize("colour", [Colour.ASYNC])
+async def test_nothing_is_given_up_while_parts_are_under_way(
+    store: Any, s3: S3Space, verb: Verb, operation: str
+) -> None:
+    """A part that comes after its upload was aborted stays at S3."""
+    files = store()
+    await prepare(files)
+    gate = threading.Event()
+    s3.proxy.trouble(operation, *[Trouble(hold=gate)] * 10)
+    before = s3.proxy.arrived(operation)
+    task = asyncio.ensure_future(verb(files, "new.bin"))
+    await soon(lambda: s3.proxy.arrived(operation) > before)
+    task.cancel()
+    await asyncio.sleep(0.1)
+    assert 0 == s3.proxy.arrived("AbortMultipartUpload")
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 1 == s3.proxy.count("AbortMultipartUpload")
 
 
 async def _is_cancelled(coroutine: Coroutine[Any, Any, object], at: int) -> bool:
@@ -145,7 +167,7 @@ def _cancel() -> None:
     task.cancel()
 
 
-@every_verb
+@verbs(put, put_at_once, copy, delete)
 @pytest.mark.parametrize("moment", ["before-send", "after-call"])
 @pytest.mark.parametrize("colour", [Colour.BLOCKING])
 async def test_interrupting_at_every_request(store: Any, s3: S3Space, raw: Any, verb: Verb, moment: str) -> None:

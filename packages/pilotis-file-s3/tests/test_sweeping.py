@@ -176,6 +176,7 @@ def last_part(raw: Any, key: str) -> float:
     return max(part["LastModified"].timestamp() for part in parts)
 
 
+@pytest.mark.timeout(300)
 async def test_a_writer_that_is_killed(files: Any, s3: S3Space, raw: Any, colour: Colour) -> None:
     """No file appears, the old one stays, and `sweep` removes what was sent, once it is old enough.
 
