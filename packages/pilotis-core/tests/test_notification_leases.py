@@ -130,10 +130,10 @@ async def test_who_comes_second_to_what_failed_is_told_that_somebody_is_at_it(bu
     assert "pending" == (await voice.send(**MAIL, idempotency_key="key")).status
 
 
-def left_behind(clock: ManualClock) -> LedgerEntry:
+def left_behind(clock: ManualClock, channel: str = "email") -> LedgerEntry:
     """Return an entry whose sender died: its lease has just ended."""
-    entry = new_entry(clock, leased_until=clock.time())
-    message = OutgoingMessage(id=entry.id, channel="email", to="ada@example.com", content=Content(text="Hello"))
+    entry = new_entry(clock, leased_until=clock.time(), channel=channel)
+    message = OutgoingMessage(id=entry.id, channel=channel, to="ada@example.com", content=Content(text="Hello"))
     return replace(entry, message=JSON.encode(message, "message"))
 
 
@@ -144,6 +144,18 @@ async def test_recovery_goes_part_by_part(build: Build, clock: ManualClock, colo
     sent = await colour.voice(build(Immediate(), ledger=ledger)).recover()
     assert ["sent"] * (2 * RECOVERED_AT_ONCE + 1) == [one.status for one in sent]
     assert [RECOVERED_AT_ONCE, RECOVERED_AT_ONCE, 1, 0] == ledger.found
+
+
+async def test_recovery_is_not_held_up_by_a_channel_that_is_gone(
+    build: Build, clock: ManualClock, colour: Colour
+) -> None:
+    """What was for it has failed; all else is sent."""
+    ledger = Ledger()
+    gone, other = left_behind(clock, channel="fax"), left_behind(clock)
+    await ledger.record([gone, other])
+    voice = colour.voice(build({"email": Immediate()}, ledger=ledger))
+    assert {gone.id: "failed", other.id: "sent"} == {one.id: one.status for one in await voice.recover()}
+    assert "there is no channel 'fax'" in str((await voice.get(gone.id)).error)
 
 
 async def test_recovery_leaves_a_silent_provider_alone(build: Build, clock: ManualClock, colour: Colour) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -89,7 +90,11 @@ class Delivery:
         return parcels
 
     async def _deliver_on(self, channel: str, parcels: list[Parcel]) -> None:
-        chain = self._switchboard.chain(channel)
+        try:
+            chain = self._switchboard.chain(channel)
+        except InvalidInputError as error:  # other settings than those under which it was recorded
+            await self._settle(parcels, "failed", str(error))
+            return
         dry = [parcel for parcel in parcels if parcel.message.dry_run]
         wet = [parcel for parcel in parcels if not parcel.message.dry_run]
         await self._settle(dry, "simulated")
@@ -105,11 +110,12 @@ class Delivery:
 
     async def _persist(self, line: Line, parcels: list[Parcel]) -> list[Parcel]:
         """Try one provider until its attempts are used up. Returns what is left for the next provider."""
-        all_of_them, fallen = parcels, list[Parcel]()
+        all_of_them, fallen, kept_until = parcels, list[Parcel](), 0.0
         for attempt in range(1, self._settings.attempts + 1):
             tried: list[Parcel] = []
             for batch in _batches(parcels, line.batch):
-                await self._keep(all_of_them)
+                if kept_until <= self._clock.time() + self._settings.timeout:
+                    kept_until = await self._keep(all_of_them)
                 tried += await self._attempt(line, batch)
             parcels = [parcel for parcel in tried if self._may_try_again(line, parcel)]
             fallen += [parcel for parcel in tried if parcel not in parcels]
@@ -118,11 +124,12 @@ class Delivery:
             await self._wait(all_of_them, self._pause(line, parcels, attempt))
         return fallen + parcels
 
-    async def _keep(self, parcels: list[Parcel]) -> None:
-        """Renew the leases that could end in the next call, which is not about all of them."""
+    async def _keep(self, parcels: list[Parcel]) -> float:
+        """Renew the leases that could end in the next call, which is not about all. Returns when the first one ends."""
         soon = self._clock.time() + self._settings.timeout
-        waiting = [parcel for parcel in parcels if parcel.underway and (parcel.entry.leased_until or 0) <= soon]
-        await self._write([(parcel, {}) for parcel in waiting], self._lease_end())
+        short = [parcel for parcel in parcels if parcel.underway and (parcel.entry.leased_until or 0) <= soon]
+        await self._write([(parcel, {}) for parcel in short], self._lease_end())
+        return min((parcel.entry.leased_until or 0 for parcel in parcels if parcel.underway), default=math.inf)
 
     def _may_try_again(self, line: Line, parcel: Parcel) -> bool:
         error = parcel.errors[line]
@@ -170,9 +177,9 @@ class Delivery:
             return {"status": "failed", "error": parcel.reasons()}
         return None
 
-    async def _settle(self, parcels: list[Parcel], status: Status) -> None:
+    async def _settle(self, parcels: list[Parcel], status: Status, error: str | None = None) -> None:
         for parcel in parcels:
-            parcel.end = {"status": status, "error": parcel.reasons()}
+            parcel.end = {"status": status, "error": error or parcel.reasons()}
         await self._conclude(parcels)
 
     async def _conclude(self, parcels: list[Parcel]) -> None:
