@@ -46,9 +46,10 @@ class Durable(MemoryLedger):
 async def crashed(ledger: MemoryLedger, clock: ManualClock, **message: Any) -> LedgerEntry:
     """Leave a notification in the ledger as a sender does that dies while the provider has it."""
     dying = Context(clock=clock)
-    survivor = Notifier(Immediate(Latch()), context=dying, ledger=ledger)
+    provider = Immediate(Latch())
+    survivor = Notifier(provider, context=dying, ledger=ledger)
     task = asyncio.ensure_future(survivor.asend(**message))
-    await asyncio.sleep(0.01)
+    await run_blocking(until, lambda: bool(provider.calls))
     [entry] = ledger._entries.values()  # pyright: ignore[reportPrivateUsage]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
