@@ -23,6 +23,7 @@ TTL, LONG = 0.03, 60.0
 TRIES = size(1, 1_000)
 """How often each work is struck at least, one wait after the other."""
 
+WAITING = (hold, take, hold_permit)
 WAITS = WAITS_OF_THE_BRIDGE | {"send_packed_command", "read_response"}
 """Where a blocking call may stand for long, in redis-py and in the bridge."""
 
@@ -62,6 +63,7 @@ def named(work: Work) -> str:
     return work.__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS, ids=named)
 async def test_nothing_is_left_of_what_was_free(locking: Locking, redis_url: str, colour: Colour, work: Work) -> None:
     """Acquiring, holding and releasing, locks and permits, are struck at every wait."""
@@ -73,7 +75,7 @@ async def test_nothing_is_left_of_what_was_free(locking: Locking, redis_url: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [take, hold, hold_permit], ids=named)
+@pytest.mark.parametrize("work", WAITING[: size(1, 3)], ids=named)
 async def test_nothing_is_left_of_what_was_waited_for(
     locking: Locking, redis_url: str, colour: Colour, hold_shortly: Callable[..., None], work: Work
 ) -> None:
@@ -89,7 +91,7 @@ async def test_nothing_is_left_of_what_was_waited_for(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [take, hold, hold_permit], ids=named)
+@pytest.mark.parametrize("work", WAITING[-size(1, 3) :], ids=named)
 async def test_nothing_is_left_of_what_was_released_to_a_waiter(
     locking: Locking, redis_url: str, colour: Colour, work: Work
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pilotis.modules.locking import Lease, Locking
 from pilotis.providers import Clock, Context
 from pilotis_locking_redis import RedisLocks, RedisLocksOptions
 from pilotis_testing import Colour, ManualClock
+from pilotis_testing.chaos import FULL
 from pilotis_testing.colours import soon, together
 from pilotis_testing.redis_groups import ClusterGroup, Group, SentinelGroup
 
@@ -22,14 +24,31 @@ TTL, SHORT = 60.0, 4.0
 """Seconds: of leases that last for all of a test, and of one that runs out meanwhile, by the server's own clock."""
 PATIENCE = 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.campaign, pytest.mark.timeout(120)]
 
 Make = Callable[[Clock], Any]
 
 
-@pytest.fixture(params=[SentinelGroup, ClusterGroup], ids=["sentinel", "cluster"])
-def group(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Group]:
-    made: Group = request.param(tmp_path)
+KINDS = ((SentinelGroup, Colour.BLOCKING), (ClusterGroup, Colour.ASYNC))
+"""Who fails over, and who looks on: all of them together in a campaign."""
+
+
+@pytest.fixture(
+    params=list(product(*zip(*KINDS, strict=True))) if FULL else KINDS,
+    ids=lambda case: f"{case[0].__name__} {case[1].value}",
+)
+def case(request: pytest.FixtureRequest) -> tuple[type[Group], Colour]:
+    return request.param
+
+
+@pytest.fixture
+def colour(case: tuple[type[Group], Colour]) -> Colour:
+    return case[1]
+
+
+@pytest.fixture
+def group(case: tuple[type[Group], Colour], tmp_path: Path) -> Iterator[Group]:
+    made = case[0](tmp_path)
     with made.running():
         yield made
 

@@ -132,8 +132,9 @@ async def test_others_wait_for_a_block_even_if_they_were_begun_inside(make: Make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_killed", [False, True], ids=["paused", "killed"])
-@pytest.mark.parametrize("is_suppressed", [False, True], ids=["ended", "suppressed"])
+@pytest.mark.parametrize(
+    ("is_killed", "is_suppressed"), [(False, False), (True, True)], ids=["paused", "killed and suppressed"]
+)
 async def test_a_block_ends_with_its_lease_in_an_outage(
     make: Make, own_redis: RedisServer, is_killed: bool, is_suppressed: bool
 ) -> None:

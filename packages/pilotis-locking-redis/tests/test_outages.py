@@ -81,6 +81,7 @@ async def test_a_hold_survives_a_short_outage(make: Make, own_redis: RedisServer
     assert await locking.inspect("a") is None
 
 
+@pytest.mark.slow
 async def test_an_outage_turns_a_lease_lost_before_the_server_lets_go(make: Make, own_redis: RedisServer) -> None:
     """By the same clock its deadline comes first; it is lost then, although nobody could be asked."""
     locking = make(own_redis.url, timeout=0.2, connect_timeout=0.2)

@@ -196,6 +196,7 @@ RULES = (
 )
 
 
+@pytest.mark.slow
 def test_the_rules_of_the_readme_are_enough(own_redis: RedisServer) -> None:
     """For every verb, and for waiting."""
     readme = (Path(__file__).parents[1] / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -69,7 +70,14 @@ class Group(ABC):
         """Have the replica go on with what it has, as the master. The former one is dead."""
         self.replica.resume()
         self.promote()
-        until(lambda: tell(self.replica.url, "ROLE")[0] == b"master", START_SECONDS)
+        until(self._is_promoted, START_SECONDS)
+
+    def _is_promoted(self) -> bool:
+        from redis.exceptions import ConnectionError as LostError
+
+        with contextlib.suppress(LostError):  # a sentinel cuts the connections of whom it promotes
+            return tell(self.replica.url, "ROLE")[0] == b"master"
+        return False
 
     def _place(self, name: str) -> Path:
         place = self.folder / name
