@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from pilotis import Pilotis, step, workflow
-from pilotis.bridge import run_blocking
+from pilotis.bridge import drive, run_blocking
 from pilotis.errors import ConnectionFailedError, OperationTimeoutError
 from pilotis.modules.workflow import Run
-from pilotis.providers import Fence, FencedError
+from pilotis.providers import Fence, FencedError, RunQuery
 from pilotis_testing import Colour
 from pilotis_testing.chaos import AnswerCutter, eventually
+from pilotis_testing.clock import ManualClock
+from pilotis_testing.colours import soon
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
+from pilotis_testing.workflow_base import Engines
 from pilotis_testing.workflow_words import FLOWS, a_run, claim, done, fence
 from pilotis_workflow_redis import RedisWorkflows
 from redis.exceptions import RedisError
@@ -170,6 +173,29 @@ async def test_verbs_fail_with_typed_errors_while_redis_is_away(
     with pytest.raises(FencedError):
         await store.commit(Fence("r1", 99), [])
     await store.close()
+
+
+async def test_a_fire_is_not_lost_to_an_outage(
+    make: Make, own_redis: RedisServer, colour: Colour, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a schedule: it is tried again until the next one is due."""
+    store, clock = make(own_redis.url, reconnects=0, connect_timeout=0.5), ManualClock()
+    engines = Engines(store, clock, colour)
+    engine = engines()
+    await engine.open()
+    engine.schedule("0 3 * * *", asleep, id="nightly")
+    await soon(lambda: clock.ending_in(3 * 3600) == 1)
+    await run_blocking(own_redis.stop)
+    clock.advance(3 * 3600)
+    await soon(lambda: "schedule nightly could not start workflow asleep" in caplog.text)
+    await run_blocking(own_redis.start)
+
+    def is_there() -> bool:
+        clock.advance(1)
+        return len(drive(store.find(RunQuery(name="asleep")))) == 1
+
+    await soon(is_there)
+    await run_blocking(engines.close)
 
 
 def test_closing_while_redis_is_away_is_no_error(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,11 +13,14 @@ from pilotis.bridge import Latch
 from pilotis.errors import ConfigurationError, InvalidInputError
 from pilotis.modules.workflow.beginnings import new_run
 from pilotis.modules.workflow.flows import Flow
-from pilotis.modules.workflow.model import Fire
+from pilotis.modules.workflow.model import Fire, RunRecord
 from pilotis.modules.workflow.replay import Desk
 from pilotis.runtime import Job
 
 logger = logging.getLogger("pilotis.workflow")
+
+PATIENCE = 1.0
+"""Seconds after which a fire is tried again, until the next one is due."""
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -107,7 +110,16 @@ class Schedules:
         desk = self._desk
         run = new_run(desk.context, schedule.flow, f"{schedule.id}@{due:.0f}", schedule.input, desk.retention)
         fire = Fire(schedule.id, due, schedule.overlap)
+        while not await self._started(replace(run, schedule=schedule.id), fire):
+            is_removed = await desk.context.clock.wait(schedule.removed, PATIENCE)
+            if is_removed or desk.context.clock.time() >= schedule.next(due):
+                return
+
+    async def _started(self, run: RunRecord, fire: Fire) -> bool:
+        """Tell whether a fire was used up, by whoever; else it can be tried again."""
         try:
-            await desk.provider.start(replace(run, schedule=schedule.id), fire=fire)
-        except Exception:  # the next fire may succeed, and nobody waits for this one
-            logger.exception("schedule %s could not start workflow %s", schedule.id, schedule.flow.name)
+            await self._desk.provider.start(run, fire=fire)
+        except Exception:
+            logger.exception("schedule %s could not start workflow %s", fire.schedule, run.name)
+            return False
+        return True
