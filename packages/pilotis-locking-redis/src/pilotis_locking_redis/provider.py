@@ -91,7 +91,7 @@ class RedisLocks(RedisBacked, LockingProvider):
         return await self._release(grant, is_repeated=True)
 
     async def release_owner(self, owner: str, keys: Sequence[str] | None = None) -> int:
-        released, is_more = 0, True
+        released, is_more = 0, keys is None or len(keys) > 0
         while is_more:
             count, is_more = await self.link.script(RELEASE_OWNER, self._keys, [owner, MOST_AT_ONCE, *(keys or ())])
             released += count
