@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from pilotis.cli import authoring, events, inspecting, locks, notifications, outbox, settings, status, workflows, working
+from pilotis.cli import (
+    authoring,
+    events,
+    inspecting,
+    locks,
+    notifications,
+    outbox,
+    settings,
+    status,
+    workflows,
+    working,
+)
 from pilotis.cli.options import AppOption, JsonOption
 from pilotis.cli.outcome import Commands, complain, exit_code
 from pilotis.discovery import plugins
