@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 from pilotis import Pilotis
 from pilotis.bridge import drive, run_blocking
-from pilotis.errors import LockLostError, LockNotAcquiredError, OperationTimeoutError, ThrottledError
+from pilotis.errors import (
+    ConnectionFailedError,
+    LockLostError,
+    LockNotAcquiredError,
+    OperationTimeoutError,
+    ThrottledError,
+)
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
@@ -91,6 +97,31 @@ async def test_one_statement_looks_after_all_leases(locks_url: str, mode: Any, c
     answers = await provider.renew([lease.grant for lease in leases])
     assert sorted(answers) == [False] * 3 + [True] * 7
     assert answers == [await lease.release() for lease in leases]
+    await colour.voice(app).close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_whoever_lost_the_lock_before_its_token_gets_none(
+    locks_url: str, mode: Any, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, colour: Colour
+) -> None:
+    """It would be higher than that of the next holder, whose writes would be refused."""
+    provider = PostgresLocks(PostgresLocksOptions(url=locks_url, mode=mode))
+    app, other = Pilotis({"name": "shop", "locking": provider}), make_app(locks_url, mode=mode)
+    leases: list[Any] = []
+    script = provider.postgres.script
+
+    async def late(queries: str, parameters: Any = None) -> Any:
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        await run_blocking(tell, locks_url, kill)
+        leases.append(await other.locking.aacquire("order:1", wait=PATIENCE))
+        return await script(queries, parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(provider.postgres, "script", late)
+        with pytest.raises(ConnectionFailedError):
+            await colour.voice(app.locking).acquire("order:1")
+    assert await leases[0].arelease() is True
+    assert await (await colour.voice(app.locking).acquire("order:1")).release() is True
     await colour.voice(app).close()
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 from pilotis.bridge import finish
-from pilotis.errors import OperationTimeoutError, ThrottledError
+from pilotis.errors import ConnectionFailedError, OperationTimeoutError, ThrottledError
 from pilotis.providers import Grant, LockRequest
 from pilotis_postgres import Postgres, Session
 from pilotis_postgres.client import Pools
@@ -41,7 +41,7 @@ class Advisory:
         self._postgres = postgres
         self._scope = statements.scope_of(options.mode)
         self._pools = Pools(postgres.options, close_lent=True)
-        self._next_token = f"SELECT nextval('{options.table}_token')"
+        self._next_token = statements.token(options.table)
 
     async def acquire(self, request: LockRequest) -> Grant | None:
         numbers = numbers_of(self._provider.namespace, request.keys)
@@ -50,7 +50,7 @@ class Advisory:
         if handle is None:
             return None
         try:
-            token = await self._token()
+            token = await self._token(request, handle)
             return grant_of(request, token, self._provider.context.clock.monotonic(), handle)
         except BaseException:
             if handle.pin is not None:
@@ -77,13 +77,16 @@ class Advisory:
         """End the connections, and the locks with them."""
         await self._pools.close()
 
-    async def _token(self) -> int:
+    async def _token(self, request: LockRequest, handle: _Handle) -> int:
         """Return the next token of the sequence.
 
         On a connection beside those of the locks: now and then it makes a transaction one that writes, and that would
         keep the database from tidying up for as long as the lock is held.
         """
-        ((token,),) = await self._postgres.execute(self._next_token)
+        ((token, held),) = await self._postgres.script(self._next_token, {"processes": [handle.process]})
+        if not set(handle.numbers).issubset(held):
+            keys = ", ".join(request.keys)
+            raise ConnectionFailedError(f"{keys}: the connection of the lock ended before it had a token; try again")
         return token
 
     async def _has(self, process: int, numbers: list[int]) -> bool:

@@ -36,6 +36,11 @@ def holdings() -> str:
     return load(PACKAGE, "holdings")
 
 
+def token(table: str) -> str:
+    """Return the script that reads the next token, and which locks are held then."""
+    return load(PACKAGE, "token", table=table, holdings=holdings().rstrip(";"))
+
+
 def scope_of(mode: Mode) -> Scope:
     """Return how long locks of a mode live."""
     return "session" if mode == "session" else "transaction"
