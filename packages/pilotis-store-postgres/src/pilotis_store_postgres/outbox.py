@@ -128,8 +128,10 @@ class PostgresOutbox(PostgresBacked, OutboxProvider):
     async def _claim(self, session: Session, bus: str, kinds: Collection[OutboxKind], limit: int) -> list[ClaimedRow]:
         values = {"bus": bus, "kinds": list(kinds), "limit": limit, "window": _WINDOW * limit}
         lease = min(self.options.lease * 1000, _LONGEST_LEASE)
-        rows = _rows(await session.script(self._sql("outbox_claim"), values | {"lease": round(lease)}))
-        if len(rows) == limit or any(row.key is not None for row in rows):
+        found = await session.script(self._sql("outbox_claim"), values | {"lease": round(lease)})
+        rows = _rows([columns for *columns, _ in found if columns[0] is not None])
+        is_cut = found[0][-1]
+        if not is_cut or len(rows) == limit or any(row.key is not None for row in rows):
             return rows
         values |= {"limit": limit - len(rows), "taken": [row.position for row in rows]}
         further = _rows(await session.execute(self._sql("outbox_claim_further"), values))

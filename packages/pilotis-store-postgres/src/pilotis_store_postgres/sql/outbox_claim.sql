@@ -8,7 +8,9 @@
 -- read those of all buses by position, were the bus a constant to it.
 -- The server ends a transaction that says nothing for longer than the lease: whoever has the rows may have been stopped.
 -- In a stricter isolation than this one a row that another relay has removed meanwhile would be an error.
--- Arguments: bus, kinds (an array), limit, window, lease (milliseconds). Result: the rows, in order.
+-- Arguments: bus, kinds (an array), limit, window, lease (milliseconds).
+-- Result: the rows, in order, each with whether there may be more than was looked at; where there are no rows, one of
+-- which nothing but that is set.
 
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = %(lease)s;
@@ -21,7 +23,7 @@ WITH window_rows AS MATERIALIZED (
     ORDER BY bus, position
     LIMIT %(window)s
 ),
-first_rows AS MATERIALIZED (
+free_rows AS MATERIALIZED (
     SELECT free.position
     FROM unnest(CAST(%(kinds)s AS text[])) AS wanted (kind)
     CROSS JOIN LATERAL (
@@ -31,6 +33,10 @@ first_rows AS MATERIALIZED (
         ORDER BY due_at, position
         LIMIT %(window)s
     ) AS free
+    LIMIT %(window)s
+),
+first_rows AS MATERIALIZED (
+    SELECT position FROM free_rows
     UNION ALL
     SELECT min(position) FROM window_rows GROUP BY key
 ),
@@ -69,7 +75,13 @@ unbroken AS (
     ) AS counted
     WHERE turn = place
 )
-SELECT * FROM heads
-UNION ALL
-SELECT position, kind, id, name, key, body, attempts FROM unbroken
+SELECT claimed.*, look.is_cut
+FROM (
+    SELECT %(window)s IN ((SELECT count(*) FROM window_rows), (SELECT count(*) FROM free_rows)) AS is_cut
+) AS look
+LEFT JOIN (
+    SELECT * FROM heads
+    UNION ALL
+    SELECT position, kind, id, name, key, body, attempts FROM unbroken
+) AS claimed ON true
 ORDER BY position
