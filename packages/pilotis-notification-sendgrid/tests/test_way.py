@@ -64,7 +64,6 @@ async def test_nobody_answers_the_door(make: Make, message: Message, colour: Col
             stack.enter_context(socket.create_connection(place))
         error = await failure(make(base_url=f"{scheme}://127.0.0.1:{place[1]}", call_timeout=0.2), message())
     assert (type(error), error.retryable, error.outcome) == (ConnectionFailedError, True, None)
-    assert "timed out" in str(error)
 
 
 async def test_the_addresses_of_a_name_share_the_time(
@@ -84,7 +83,7 @@ async def test_the_addresses_of_a_name_share_the_time(
         monkeypatch.setattr(socket, "getaddrinfo", three)
         monkeypatch.setattr(socket, "create_connection", noted)
         port = listener.getsockname()[1]
-        error = await failure(make(base_url=f"http://mail.test:{port}", call_timeout=0.2), message())
+        error = await failure(make(base_url=f"http://mail.test:{port}", call_timeout=LITTLE), message())
     assert type(error) is ConnectionFailedError
     assert 1 == len(tried)
 
