@@ -94,6 +94,11 @@ def asked(url: str) -> int:
     return sum(calls[name] for name in ("evalsha", "eval", "subscribe", "unsubscribe"))
 
 
+def until_nobody_listens(url: str) -> None:
+    """Wait until the server has heard that nobody waits any more: that is said without waiting for its answer."""
+    eventually(lambda: not tell(url, "PUBSUB CHANNELS", "{pilotis:locks:*"))
+
+
 def warm_up(*lockings: Locking) -> None:
     """Have the server know the scripts, and everybody be connected."""
     lease = lockings[0].acquire("warm", ttl=LONG)
@@ -128,6 +133,7 @@ def test_commands_for_a_grant_are_constant(make: Make, own_redis: RedisServer, c
     """Six: try, listen, stand in line, look when woken, listen no more, let go."""
     locking, other = make(own_redis.url), make(own_redis.url)
     warm_up(locking, other)
+    until_nobody_listens(own_redis.url)
     mine = locking.acquire("a", ttl=LONG)
     tell(own_redis.url, "CONFIG", "RESETSTAT")
     threads = [
@@ -146,6 +152,7 @@ def test_commands_for_a_grant_are_constant(make: Make, own_redis: RedisServer, c
     mine.release()
     for thread in threads:
         thread.join(LONG)
+    until_nobody_listens(own_redis.url)
     assert 6 * contenders + 1 == asked(own_redis.url) - inspections
 
 
