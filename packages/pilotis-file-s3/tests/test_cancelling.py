@@ -15,6 +15,7 @@ from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs
 from pilotis.bridge import THREADS
 from pilotis.providers import run_blocking
 from pilotis_file_s3 import copying
+from pilotis_testing.chaos import PATIENCE
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, soon
 from pilotis_testing.s3 import S3Space, Trouble
@@ -80,7 +81,7 @@ async def prepare(files: Any) -> None:
 
 def check(s3: S3Space, raw: Any, key: str) -> None:
     """Fail unless a file is there whole or not at all, and nothing is under way."""
-    until(lambda: THREADS.busy <= 1 and s3.proxy.is_idle)  # one is this
+    until(lambda: THREADS.busy <= 1 and s3.proxy.is_idle, PATIENCE)  # one is this
     assert [] == raw.uploads
     found = raw.ask("list_objects_v2", Prefix=key).get("Contents", ())
     assert all(entry["Size"] in (1000, len(LARGE)) for entry in found), found
@@ -100,10 +101,10 @@ async def test_cancelling_at_every_wait(store: Any, s3: S3Space, raw: Any, verb:
         at += 1
     assert at > 0
     assert 0 == await files.sweep(older_than=0)
-    await run_blocking(until, lambda: s3.proxy.connections - before <= KEPT)
+    await run_blocking(until, lambda: s3.proxy.connections - before <= KEPT, PATIENCE)
     await files.close()
     gc.collect()  # a pool of urllib3 closes its connections when nobody refers to it
-    await run_blocking(until, lambda: s3.proxy.connections <= before)
+    await run_blocking(until, lambda: s3.proxy.connections <= before, PATIENCE)
 
 
 @pytest.mark.parametrize(("verb", "operation"), [(put, "UploadPart"), (copy, "UploadPartCopy")])

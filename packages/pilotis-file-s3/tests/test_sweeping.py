@@ -17,7 +17,7 @@ import pytest
 from pilotis import FileStore
 from pilotis.bridge import run_blocking
 from pilotis_file_s3 import copying
-from pilotis_testing.chaos import eventually, size
+from pilotis_testing.chaos import PATIENCE, eventually, size
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour
 from pilotis_testing.s3 import S3Space, Trouble
@@ -129,19 +129,22 @@ async def test_a_file_that_is_being_copied_is_left_alone(
 
 def _sweep_when_more(files: FileStore, s3: S3Space, operation: str, gate: threading.Event) -> None:
     before = s3.proxy.count(operation)
-    until(lambda: s3.proxy.arrived(operation) > before)
+    until(lambda: s3.proxy.arrived(operation) > before, PATIENCE)
     asyncio.run(files.asweep(older_than=0))
     gate.set()
 
 
 async def test_a_writer_that_begins_is_left_alone(files: Any, s3: S3Space, raw: Any) -> None:
     """Its upload is there before its id is known here: it is told by its name."""
+    gate = threading.Event()
     s3.proxy.trouble("CreateMultipartUpload", Trouble(drip=1))
+    s3.proxy.trouble("UploadPart", *[Trouble(hold=gate)] * 2)  # so that it is there, however late it is looked for
     swept: list[int] = []
 
     def sweep() -> None:
-        until(lambda: raw.uploads == ["a.bin"])
+        eventually(lambda: raw.uploads == ["a.bin"])
         swept.append(asyncio.run(files._thing.asweep(older_than=0)))
+        gate.set()
 
     sweeping = threading.Thread(target=sweep)
     sweeping.start()
