@@ -103,6 +103,11 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+def interrupt() -> None:
+    """Be interrupted, as a plain job is by Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 async def strike(is_time: Deed, work: Deed) -> None:
     """Begin some work, and cancel it under a loop when it is time; interrupt this thread in blocking use."""
     if running_loop() is None:
@@ -187,7 +192,11 @@ class CancellingTests(LockingTests):
             inside.set()
             await Latch().wait()
 
-        await strike(inside.wait, lambda: locking.execute("a", job, ttl=LONG))
+        if running_loop() is None:
+            with pytest.raises(KeyboardInterrupt):
+                await locking.execute("a", interrupt, ttl=LONG)
+        else:
+            await strike(inside.wait, lambda: locking.execute("a", job, ttl=LONG))
         assert await is_free(locking, "a")
 
     async def _strike(self, locking: Any, work: Work) -> None:
