@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -14,6 +12,7 @@ from pilotis import Pilotis
 from pilotis.errors import ConflictError, ConnectionFailedError, InvalidInputError, LockNotAcquiredError
 from pilotis_postgres.colours import settled
 from pilotis_testing.colours import Colour, together
+from pilotis_testing.interrupts import interrupted
 from pilotis_testing.postgres import tell, waiting_for
 
 MakeApp = Callable[..., Pilotis]
@@ -226,21 +225,28 @@ async def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis,
     assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
 
 
+async def test_cancelled_before_anything_was_sent(app: Pilotis, locks_url: str) -> None:
+    """While somebody else uses the connection: its transaction goes on."""
+    async with await psycopg.AsyncConnection.connect(locks_url) as connection:
+        await connection.execute("CREATE TABLE kept (number int)")
+        async with connection.lock:
+            waiter = asyncio.ensure_future(app.locking.aacquire("a", connection=connection))
+            await asyncio.sleep(0.01)
+            waiter.cancel()
+            await asyncio.sleep(0.01)
+        await asyncio.wait([waiter])
+        assert waiter.cancelled()
+        await connection.commit()
+    assert tell(locks_url, "SELECT count(*) FROM kept") == [(0,)]
+
+
 def test_an_interrupted_wait_inside_a_transaction_takes_nothing(app: Pilotis, locks_url: str) -> None:
     """And the transaction goes on."""
-
-    def interrupt() -> None:
-        waiting_for(locks_url, 1)
-        _thread.interrupt_main()
-
     holder = app.locking.acquire("b")
     with psycopg.connect(locks_url) as connection:
         connection.execute("CREATE TABLE kept (number int)")
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted(again=0.5):
             app.locking.acquire(["a", "b"], wait=3600, connection=connection)
-        thread.join()
         assert holder.release() is True
         app.locking.acquire(["a", "b"]).release()
         connection.commit()

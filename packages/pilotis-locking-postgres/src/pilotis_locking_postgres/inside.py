@@ -101,8 +101,14 @@ async def _taken(session: Session, request: LockRequest, numbers: list[int]) -> 
 
 async def _undo(session: Session) -> None:
     """Go back to the savepoint, where there is one: what was taken since is free."""
-    if session.connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+    status = session.connection.pgconn.transaction_status
+    if status == TransactionStatus.INERROR:
         await _at_home(session, session.script(UNDO))
+    elif status == TransactionStatus.INTRANS:
+        try:
+            await _at_home(session, session.script(f"SAVEPOINT pilotis_undo; {UNDO}"))
+        except psycopg.errors.InvalidSavepointSpecification:  # we were cancelled before anything was sent
+            await _at_home(session, session.script(UNDO.replace("pilotis_lock", "pilotis_undo")))
 
 
 async def _keep(session: Session) -> None:

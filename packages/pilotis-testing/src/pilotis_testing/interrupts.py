@@ -16,11 +16,12 @@ LOST = 10.0
 
 
 @contextlib.contextmanager
-def interrupted(after: float = 0.05) -> Generator[None, None, None]:
+def interrupted(after: float = 0.05, again: float = AGAIN) -> Generator[None, None, None]:
     """Interrupt the block once, as Ctrl-C does, `after` seconds from now; fail if it ends before. Main thread only.
 
     A signal that arrives just before a thread begins to wait is noticed only when the wait is over, so it is sent
-    again until the interrupt has been raised, and once more where it was lost.
+    every `again` seconds until the interrupt has been raised, and once more where it was lost. A wait in C code
+    that begins anew at every signal needs more than a tenth of a second.
     """
     begun, raised, over = threading.Event(), threading.Event(), threading.Event()
     thread = threading.get_ident()
@@ -39,7 +40,7 @@ def interrupted(after: float = 0.05) -> Generator[None, None, None]:
                     return
                 raised.clear()
             signal.pthread_kill(thread, signal.SIGUSR1)
-            pause = AGAIN
+            pause = again
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     sender = threading.Thread(target=send, daemon=True)
