@@ -45,6 +45,7 @@ async def test_silence_leaves_the_outcome_open(
     await soon(lambda: len(sendgrid_server.sent) == 1)
 
 
+@pytest.mark.slow
 async def test_a_drip_leaves_the_outcome_open(
     make: Make, message: Message, sendgrid_server: SendGridServer, colour: Colour
 ) -> None:
@@ -66,6 +67,7 @@ async def test_nobody_answers_the_door(make: Make, message: Message, colour: Col
     assert (type(error), error.retryable, error.outcome) == (ConnectionFailedError, True, None)
 
 
+@pytest.mark.slow
 async def test_the_addresses_of_a_name_share_the_time(
     make: Make, message: Message, colour: Colour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ async def test_the_addresses_of_a_name_share_the_time(
     assert 1 == len(tried)
 
 
+@pytest.mark.slow
 async def test_a_door_that_stays_shut_is_told_at_the_start(
     make: Make, sendgrid_server: SendGridServer, colour: Colour
 ) -> None:
