@@ -227,6 +227,7 @@ async def test_a_cancelled_wait_inside_a_transaction_takes_nothing(app: Pilotis,
 
 async def test_cancelled_before_anything_was_sent(app: Pilotis, locks_url: str) -> None:
     """While somebody else uses the connection: its transaction goes on."""
+    await app.locking.aopen()
     async with await psycopg.AsyncConnection.connect(locks_url) as connection:
         await connection.execute("CREATE TABLE kept (number int)")
         async with connection.lock:
