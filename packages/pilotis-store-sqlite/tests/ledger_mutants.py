@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from pilotis.bridge import drive
 from pilotis.providers import Clock, Context, Retention
 from pilotis_store_sqlite import SqliteLedger, SqliteLedgerOptions
 from pilotis_testing import ManualClock
@@ -16,13 +19,16 @@ from pilotis_testing.ledger import DAY, DurableLedgerConformance, MakeLedger
 
 class Suite(DurableLedgerConformance):
     @pytest.fixture
-    def ledger(self, provider: SqliteLedger, tmp_path: Path, clock: ManualClock) -> MakeLedger:
-        def make(*, name: str = "shop", **options: Any) -> SqliteLedger:
-            made = type(provider)(SqliteLedgerOptions(url=f"sqlite:///{tmp_path}/shop.db", **options))
-            made.context = Context(clock=clock, name=name)
-            return made
+    def ledger(self, provider: SqliteLedger, tmp_path: Path, clock: ManualClock) -> Iterator[MakeLedger]:
+        with ExitStack() as stack:  # a test that fails closes nothing
 
-        return make
+            def make(*, name: str = "shop", **options: Any) -> SqliteLedger:
+                made = type(provider)(SqliteLedgerOptions(url=f"sqlite:///{tmp_path}/shop.db", **options))
+                made.context = Context(clock=clock, name=name)
+                stack.callback(lambda: drive(made.close()))
+                return made
+
+            yield make
 
 
 class LosesItsFile(SqliteLedger):

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from pilotis.providers import CallersConnection, ClaimedRow, Handed, HandOver, OutboxRow, OutboxStatus
 from pilotis_store_sqlite import SqliteOutbox
+from pilotis_store_sqlite.outbox import claimable
 from pilotis_testing.outbox import OutboxConformance
 
 
@@ -84,7 +85,8 @@ class LooksWithoutClaiming(SqliteOutbox):
     """What one relay has in its hands another one has too."""
 
     async def _claim(self, claim: str, bus: str, kinds: Collection[Any], limit: int) -> list[ClaimedRow]:
-        return await self._claimable(bus, kinds, limit)
+        asked = self._asked(bus, kinds, limit)
+        return await self._database.run(lambda connection: claimable(connection, asked))
 
 
 class ClaimsOneOfAKey(SqliteOutbox):
