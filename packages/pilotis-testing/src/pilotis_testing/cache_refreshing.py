@@ -72,6 +72,7 @@ class RefreshTests(CacheTests):
         clock.advance(REST_SECONDS * 1.5)
         assert await other.get_or_set("k", lambda: "new", **STALE) == "old"
         await soon(lambda: other.stats().sets == 1)
+        await soon(lambda: not has_at_hand(cache, "k"))
         assert await cache.get("k") == "new"
 
     async def test_a_process_that_died_refreshing_is_followed(
