@@ -14,6 +14,7 @@ from pilotis_redis import RedisLink, RedisOptions
 from pilotis_testing import Colour
 from pilotis_testing.clock import until
 from pilotis_testing.colours import soon, together
+from pilotis_testing.moments import Moments, struck_at
 from pilotis_testing.redis import tell
 from pilotis_testing.servers import RedisServer
 from redis.exceptions import ConnectionError as LostError
@@ -103,7 +104,22 @@ async def test_closing_wakes_who_listens_and_ends_the_thread(redis_url: str, col
             assert await message.wait(10)
     await link.close()
     until(lambda: connections(redis_url) == 0)
-    assert not [thread for thread in threading.enumerate() if thread.name == "pilotis-redis-listener"]
+
+
+def test_an_interrupted_beginning_leaves_no_thread(redis_url: str) -> None:
+    """Where somebody is interrupted while the thread starts, it ends at the latest with the link."""
+    before = threading.active_count()
+    moments = Moments()
+
+    async def listen(link: RedisLink) -> None:
+        async with link.listening("channel"):
+            pass
+
+    for moment in moments:
+        link = RedisLink(RedisOptions(url=redis_url))
+        moments.note(drive(struck_at(moment, listen(link), {"wait"})))
+        drive(link.close())
+    until(lambda: threading.active_count() == before)
 
 
 async def test_who_may_not_listen_is_told(own_redis: RedisServer, colour: Colour) -> None:

@@ -65,6 +65,7 @@ class Listener:
         with self._lock:
             if self._line is None or self._line.is_cut:
                 self._line = _Line(self._client().pubsub())
+                self._line.begin()
             return self._line, self._line.join(channel, heard)
 
 
@@ -80,14 +81,22 @@ class _Line:
     """A connection, from its first subscription until it breaks."""
 
     def __init__(self, subscriptions: Any) -> None:
-        self.is_cut = False
+        self.is_cut = True
         self.error: Exception | None = None
         """What broke it."""
         self._subscriptions = subscriptions
         self._lock = threading.Lock()
         self._channels: dict[bytes, _Channel] = {}
-        subscriptions.subscribe(ALWAYS)
-        threading.Thread(target=self._listen, daemon=True, name="pilotis-redis-listener").start()
+
+    def begin(self) -> None:
+        """Blocks while connecting. Whoever is interrupted leaves a line that is cut, and no thread."""
+        try:
+            self._subscriptions.subscribe(ALWAYS)
+            self.is_cut = False
+            threading.Thread(target=self._listen, daemon=True, name="pilotis-redis-listener").start()
+        except BaseException:
+            self.cut()
+            raise
 
     def join(self, channel: bytes, heard: Latch) -> Latch:
         """Have `heard` set at the next message, and return what is set once the server knows."""
