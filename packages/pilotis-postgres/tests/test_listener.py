@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -13,6 +14,7 @@ from pilotis.bridge import drive
 from pilotis_postgres import Postgres
 from pilotis_testing.clock import until
 from pilotis_testing.colours import Colour, together
+from pilotis_testing.moments import Moments, struck_at
 from pilotis_testing.postgres import PostgresServer, tell
 
 Connect = Callable[..., Postgres]
@@ -139,6 +141,22 @@ def test_closing_wakes_everybody(postgres: Postgres, no_leaks: None) -> None:
             assert await heard.wait(PATIENCE)
 
     drive(scenario(), "test")
+
+
+def test_an_interrupted_beginning_leaves_no_thread(connect: Connect, postgres_url: str) -> None:
+    """Where somebody is interrupted while the thread starts, it ends at the latest with the pool."""
+    before = threading.active_count()
+    moments = Moments()
+
+    async def listen(postgres: Postgres) -> None:
+        async with postgres.listening("news"):
+            pass
+
+    for moment in moments:
+        postgres = connect(postgres_url)
+        moments.note(drive(struck_at(moment, listen(postgres), {"wait"})))
+        drive(postgres.close())
+    until(lambda: threading.active_count() == before)
 
 
 def test_a_cancelled_listener_is_gone(postgres: Postgres, postgres_url: str) -> None:

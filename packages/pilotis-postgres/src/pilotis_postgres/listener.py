@@ -99,6 +99,7 @@ class Listener:
         with self._lock:
             if self.line is None or self.line.is_cut:
                 self.line = Line(self._options)
+                self.line.begin()
             return self.line
 
 
@@ -114,7 +115,7 @@ class Line:
     """A connection and the thread that it belongs to, which makes it, until it breaks."""
 
     def __init__(self, options: PostgresOptions) -> None:
-        self.is_cut = False
+        self.is_cut = True
         self.error: Exception | None = None
         """What broke it."""
         self.begun, self.ended = Latch(), Latch()
@@ -126,7 +127,15 @@ class Line:
         self.channels: dict[str, _Channel] = {}
         self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._bell, self._ring = socket.socketpair()
-        threading.Thread(target=self._work, daemon=True, name="pilotis-postgres-listener").start()
+
+    def begin(self) -> None:
+        """Start the thread. Whoever is interrupted leaves a line that is cut, and a thread that ends."""
+        self.is_cut = False
+        try:
+            threading.Thread(target=self._work, daemon=True, name="pilotis-postgres-listener").start()
+        except BaseException:
+            self.cut()
+            raise
 
     def join(self, channel: str, ear: Ear) -> Latch:
         """Have `ear` hear a channel, and return what is set once the server knows."""
