@@ -24,6 +24,7 @@ from pilotis.errors import (
 from pilotis.modules.locking import Locking
 from pilotis.providers import Context
 from pilotis_locking_postgres import PostgresLocks, PostgresLocksOptions
+from pilotis_locking_postgres.advisory import Advisory
 from pilotis_testing.clock import ManualClock, until
 from pilotis_testing.colours import Colour, together
 from pilotis_testing.interrupts import interrupted
@@ -108,16 +109,17 @@ async def test_whoever_lost_the_lock_before_its_token_gets_none(
     provider = PostgresLocks(PostgresLocksOptions(url=locks_url, mode=mode))
     app, other = Pilotis({"name": "shop", "locking": provider}), make_app(locks_url, mode=mode)
     leases: list[Any] = []
-    script = provider.postgres.script
+    read: Any = Advisory._token  # pyright: ignore[reportPrivateUsage]
 
-    async def late(queries: str, parameters: Any = None) -> Any:
-        kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-        await run_blocking(tell, locks_url, kill)
-        leases.append(await other.locking.aacquire("order:1", wait=PATIENCE))
-        return await script(queries, parameters)
+    async def late(self: Any, *of: Any) -> Any:
+        if self._provider is provider:
+            kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            await run_blocking(tell, locks_url, kill)
+            leases.append(await other.locking.aacquire("order:1", wait=PATIENCE))
+        return await read(self, *of)
 
     with monkeypatch.context() as patched:
-        patched.setattr(provider.postgres, "script", late)
+        patched.setattr(Advisory, "_token", late)
         with pytest.raises(ConnectionFailedError):
             await colour.voice(app.locking).acquire("order:1")
     assert await leases[0].arelease() is True

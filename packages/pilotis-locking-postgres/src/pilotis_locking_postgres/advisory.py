@@ -42,6 +42,7 @@ class Advisory:
         self._scope = statements.scope_of(options.mode)
         self._pools = Pools(postgres.options, close_lent=True)
         self._next_token = statements.token(options.table)
+        self._own_token = f"SELECT nextval('{options.table}_token')"
 
     async def acquire(self, request: LockRequest) -> Grant | None:
         numbers = numbers_of(self._provider.namespace, request.keys)
@@ -78,12 +79,15 @@ class Advisory:
         await self._pools.close()
 
     async def _token(self, request: LockRequest, handle: _Handle) -> int:
-        """Return the next token of the sequence.
+        """Return the next token of the sequence, read while the locks are held.
 
-        On a connection beside those of the locks: now and then it makes a transaction one that writes, and that would
-        keep the database from tidying up for as long as the lock is held.
+        Not in a transaction that holds them: now and then a token makes it one that writes, and that would keep the
+        database from tidying up for as long as the lock is held.
         """
-        ((token, held),) = await self._postgres.script(self._next_token, {"processes": [handle.process]})
+        if handle.pin is not None and self._scope == "session":
+            ((token,),) = await Session(handle.pin.connection).execute(self._own_token)
+            return token
+        ((token, held),) = await self._postgres.execute(self._next_token, {"process": handle.process})
         if not set(handle.numbers).issubset(held):
             keys = ", ".join(request.keys)
             raise ConnectionFailedError(f"{keys}: the connection of the lock ended before it had a token; try again")

@@ -37,8 +37,8 @@ def holdings() -> str:
 
 
 def token(table: str) -> str:
-    """Return the script that reads the next token, and which locks are held then."""
-    return load(PACKAGE, "token", table=table, holdings=holdings().rstrip(";"))
+    """Return what reads the next token, and which locks a process has then."""
+    return load(PACKAGE, "token", table=table)
 
 
 def scope_of(mode: Mode) -> Scope:
